@@ -1,0 +1,95 @@
+"""The one place that knows about array modules and devices.
+
+Layer code asks ``xp = get_array_module(x)`` and then runs on NumPy and on CuPy alike. CuPy is
+imported only when a caller brings a CuPy array or asks for the device ``'gpu'``.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .errors import BackendError
+
+DEVICES = ("cpu", "gpu")
+
+
+def _is_cupy(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "cupy"
+
+
+def get_array_module(*arrays: Any) -> ModuleType:
+    """Return the module (``numpy`` or ``cupy``) whose functions work on ``arrays``.
+
+    ``cupy`` if any argument is a CuPy array, else ``numpy``. ``None`` and Python numbers are
+    allowed and decide nothing.
+    """
+    for array in arrays:
+        if _is_cupy(array):
+            return sys.modules["cupy"]
+    return np
+
+
+def get_fft_module(*arrays: Any) -> ModuleType:
+    """Return ``scipy.fft`` or ``cupyx.scipy.fft`` for ``arrays``; both keep single precision."""
+    if get_array_module(*arrays) is np:
+        import scipy.fft
+
+        return scipy.fft
+    import cupyx.scipy.fft
+
+    return cupyx.scipy.fft
+
+
+def import_cupy() -> ModuleType:
+    """Import CuPy for the device ``'gpu'``.
+
+    Raises
+    ------
+    BackendError
+        If CuPy is not installed, or finds no usable driver or device.
+    """
+    try:
+        import cupy
+    except ImportError as exc:
+        raise BackendError(
+            "device 'gpu' needs CuPy, which is not installed; "
+            "install the extra that fits the CUDA driver: pip install 'dsiam[cuda12]' or "
+            f"'dsiam[cuda13]', or use device 'cpu' (import said: {exc})"
+        ) from exc
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as exc:
+        raise BackendError(
+            f"device 'gpu': CuPy is installed but the CUDA driver cannot be used ({exc}); "
+            "check nvidia-smi, or use device 'cpu'"
+        ) from exc
+    if count == 0:
+        raise BackendError("device 'gpu': the CUDA driver reports no device; use device 'cpu'")
+    return cupy
+
+
+def check_device(device: str) -> str:
+    """Return ``device`` if it is one of ``DEVICES`` and usable here, else raise BackendError."""
+    if device not in DEVICES:
+        raise BackendError(f"device must be one of {DEVICES}, received {device!r}")
+    if device == "gpu":
+        import_cupy()
+    return device
+
+
+def asnumpy(array: Any) -> np.ndarray:
+    """Return ``array`` as a NumPy array in host memory (MATLAB's ``gather``)."""
+    return array.get() if _is_cupy(array) else np.asarray(array)
+
+
+def to_device(array: Any, device: str) -> Any:
+    """Return ``array`` in the memory of ``device``; ``None`` passes through."""
+    if array is None:
+        return None
+    if device == "gpu":
+        return import_cupy().asarray(array)
+    return asnumpy(array)

@@ -1,0 +1,45 @@
+"""Errors of the engine: each says what was expected, what was received, and what to do."""
+
+from __future__ import annotations
+
+
+class DagNNError(Exception):
+    """Base of every error that the engine raises on purpose."""
+
+
+class GraphError(DagNNError, ValueError):
+    """The graph asked for cannot exist: a name used twice, two writers of one variable, a cycle."""
+
+
+class UnknownNameError(DagNNError, KeyError):
+    """A layer, variable or parameter of this name is not in the network."""
+
+    def __str__(self) -> str:
+        # KeyError prints the repr of its argument, which would show quotes and escaped newlines.
+        return str(self.args[0]) if self.args else ""
+
+
+class ShapeError(DagNNError, ValueError):
+    """An array has not the shape (or number of dimensions) that a layer needs.
+
+    Raised by layers, which do not know the names of their arrays: ``input`` or ``param`` is the
+    0-based place of the array among the layer's inputs or parameters, and the engine turns it
+    into the name of the variable or parameter.
+    """
+
+    def __init__(self, message: str, *, input: int | None = None, param: int | None = None):
+        super().__init__(message)
+        self.input = input
+        self.param = param
+
+
+class LayerError(DagNNError, RuntimeError):
+    """A layer failed; the message names the layer, its type and the shapes of its inputs."""
+
+
+class BackendError(DagNNError, RuntimeError):
+    """The device that was asked for cannot be used on this machine."""
+
+
+class CheckpointError(DagNNError, ValueError):
+    """A file is not a checkpoint or network of this software, or is damaged."""

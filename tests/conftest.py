@@ -1,0 +1,55 @@
+"""Fixtures of all tests, and the line at the end of a run that counts golden cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from golden import load_case
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A seeded generator, fresh for each test."""
+    return np.random.default_rng(20170827)
+
+
+@pytest.fixture
+def case(request):
+    """The golden case that the test is parametrised with (see golden.golden)."""
+    return load_case(*request.param)
+
+
+_golden_runs: dict[str, int] = {"run": 0, "skipped": 0}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--require-goldens",
+        action="store_true",
+        help="fail the run if a golden case was skipped, or none was run",
+    )
+
+
+def pytest_runtest_logreport(report):
+    if "golden" not in report.keywords:
+        return
+    if report.skipped:
+        _golden_runs["skipped"] += 1
+    elif report.when == "call":
+        _golden_runs["run"] += 1
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("--require-goldens") and (
+        _golden_runs["skipped"] or not _golden_runs["run"]
+    ):
+        session.exitstatus = 1
+
+
+def pytest_unconfigure(config):
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and any(_golden_runs.values()):
+        reporter.write_line(
+            f"golden cases: {_golden_runs['run']} run, {_golden_runs['skipped']} skipped"
+        )
