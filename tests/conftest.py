@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from errors import tables
 from golden import load_case
 
 
@@ -29,6 +30,9 @@ def pytest_addoption(parser):
         action="store_true",
         help="fail the run if a golden case was skipped, or none was run",
     )
+    parser.addoption(
+        "--errors", action="store_true", help="print the errors of goldens and gradient checks"
+    )
 
 
 def pytest_runtest_logreport(report):
@@ -45,6 +49,13 @@ def pytest_sessionfinish(session):
         _golden_runs["skipped"] or not _golden_runs["run"]
     ):
         session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--errors"):
+        terminalreporter.write_line("")
+        for line in tables():
+            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config):

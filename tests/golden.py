@@ -15,6 +15,7 @@ import pytest
 import scipy.io
 
 from dagnet import relative_error
+from errors import record_error
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("DSIAM_SHARED", ROOT.parent / "shared"))
@@ -99,8 +100,10 @@ def golden(file: str, where: Callable[[str], bool] = lambda name: True):
     return pytest.mark.parametrize("case", golden_cases(file, where), indirect=True)
 
 
-def assert_close(actual: Any, expected: np.ndarray, tolerance: float, what: str, record: Callable) -> None:
-    """Compare with ``max|a-b| / max|b|`` and put the error into the run's table (see conftest)."""
+def assert_close(actual: Any, expected: np.ndarray, tolerance: float, case: Case, what: str) -> None:
+    """Compare with ``max|a-b| / max|b|``; the error goes into the table that ``--errors`` prints."""
     error = relative_error(actual, expected)
-    record(what, error)
-    assert error <= tolerance, f"{what}: relative error {error:.3e}, allowed {tolerance:.0e}"
+    record_error("golden", case.file, error, f"{case.name} {what}")
+    assert error <= tolerance, (
+        f"{case.file}, {case.name}, {what}: relative error {error:.3e}, allowed {tolerance:.0e}"
+    )

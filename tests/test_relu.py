@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from dagnet import Context, check_layer
-from layers import ReLU
+from dagnet import Context
+from errors import prove
+from golden import assert_close, golden
+from layers import ReLU, relu, relu_backward
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.1])
 def test_gradient(rng, leak):
     x = rng.standard_normal((2, 3, 5, 4))
     x[np.abs(x) < 1e-2] = 1.0  # away from the kink
-    check_layer(ReLU(leak=leak), [x])
+    prove(ReLU(leak=leak), [x])
 
 
 def test_derivative_at_zero_is_zero():
@@ -24,3 +26,12 @@ def test_derivative_at_zero_is_zero():
 def test_a_slope_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="leak"):
         ReLU(leak=1.5)
+
+
+@golden("layers_pure_m", lambda name: name.startswith("relu"))
+def test_equals_vl_nnrelu(case):
+    x, dzdy = case.tensor("x"), case.tensor("dzdy")
+    leak = float(case.options.get("leak", 0.0) or 0.0)
+    y = relu(x, leak)
+    assert_close(y, case.tensor("y"), case.tolerance, case, "y")
+    assert_close(relu_backward(y, dzdy, leak), case.tensor("dx"), case.tolerance, case, "dx")
