@@ -4,5 +4,13 @@ Importing this package registers every layer with ``dagnet``.
 """
 
 from .relu import ReLU, relu, relu_backward
+from .resize import imresize, imresize_adjoint, resize_matrix
 
-__all__ = ["ReLU", "relu", "relu_backward"]
+__all__ = [
+    "ReLU",
+    "imresize",
+    "imresize_adjoint",
+    "relu",
+    "relu_backward",
+    "resize_matrix",
+]

@@ -1,0 +1,245 @@
+"""Resizing of images and maps as MATLAB's ``imresize``, and its adjoint.
+
+MATLAB resizes one axis after the other, the axis of the smaller scale first (rows on a tie). Along
+an axis the output is a matrix times the input: row ``i`` of the matrix holds the kernel, sampled
+at the input cells around the place that output cell ``i`` has in the input. With 1-based cells
+and their centres at the integers that place is ``u = i/scale + (1 - 1/scale)/2``: the outer edges
+of the first cells coincide. When the axis shrinks and ``antialias`` is on, the kernel is
+stretched by ``1/scale``. Weights of a row are divided by their sum, and cells beyond an edge are
+mirrored at it (the edge cell is repeated).
+
+Octave's ``imresize`` does not normalise the weights and differs when it shrinks.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from dagnet import get_array_module
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel with ``a = -1/2``."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - np.abs(x), 0.0)
+
+
+# name -> (function, width of its support in cells)
+KERNELS = {"bicubic": (_cubic, 4.0), "bilinear": (_triangle, 2.0)}
+
+# On the CPU a matrix is kept sparse where an input axis is at least this many times longer than a
+# row's taps. Three planes on one core, dense against sparse: 1000 -> 255 10.2 ms and 2.6 ms,
+# 200 -> 255 1.4 ms and 0.34 ms, 100 -> 127 0.15 ms and 0.11 ms; below, dense wins.
+SPARSE_FROM = 16
+
+
+@lru_cache(maxsize=64)
+def resize_matrix(
+    size_in: int,
+    size_out: int,
+    scale: float | None = None,
+    *,
+    kernel: str = "bicubic",
+    antialias: bool = True,
+) -> np.ndarray:
+    """Matrix that resizes one axis.
+
+    Parameters
+    ----------
+    size_in, size_out : int
+        Number of cells before and after.
+    scale : float, optional
+        Distance of input cells in output cells, which sets the sampling grid; by default
+        ``size_out / size_in``. MATLAB's ``imresize(image, scale)`` samples by the scale it is
+        given, whatever size the rounding up gives.
+    kernel : 'bicubic' or 'bilinear'
+    antialias : bool
+        Stretch the kernel when the axis shrinks.
+
+    Returns
+    -------
+    float64 array of shape (size_out, size_in), read-only (it is cached); each row sums to 1.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kernel, or a size or scale that is not positive.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {sorted(KERNELS)}, received {kernel!r}")
+    if size_in < 1 or size_out < 1:
+        raise ValueError(f"sizes must be at least 1, received {size_in} -> {size_out}")
+    scale = size_out / size_in if scale is None else scale
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, received {scale}")
+    function, width = KERNELS[kernel]
+    stretch = min(scale, 1.0) if antialias else 1.0
+    width /= stretch
+
+    place = np.arange(1, size_out + 1) / scale + 0.5 * (1 - 1 / scale)
+    first = np.floor(place - width / 2)
+    # Two more taps than the support is wide, since it starts at any fraction of a cell.
+    cells = first[:, None] + np.arange(math.ceil(width) + 2)
+    weights = stretch * function(stretch * (place[:, None] - cells))
+    weights /= weights.sum(axis=1, keepdims=True)
+
+    mirrored = np.mod(cells.astype(np.int64) - 1, 2 * size_in)
+    mirrored = np.where(mirrored < size_in, mirrored, 2 * size_in - 1 - mirrored)
+    matrix = np.zeros((size_out, size_in))
+    np.add.at(matrix, (np.arange(size_out)[:, None], mirrored), weights)
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def _cpu_operator(
+    size_in: int, size_out: int, scale: float, kernel: str, dtype: str, adjoint: bool
+) -> Any:
+    """The matrix, transposed if ``adjoint``, in the form in which NumPy applies it fastest."""
+    matrix = resize_matrix(size_in, size_out, scale, kernel=kernel).astype(dtype)
+    taps = math.ceil(KERNELS[kernel][1] / min(scale, 1.0)) + 2
+    matrix = np.ascontiguousarray(matrix.T) if adjoint else matrix
+    return scipy.sparse.csr_matrix(matrix) if size_in >= SPARSE_FROM * taps else matrix
+
+
+def _apply(operator: Any, planes: Any, axis: int) -> Any:
+    """``operator`` on the rows (axis 0) or columns (axis 1) of each of ``planes`` (P, H, W)."""
+    if not scipy.sparse.issparse(operator):
+        if axis == 0:
+            return operator @ planes
+        return planes @ operator.T
+    count, height, width = planes.shape
+    size = operator.shape[0]
+    shape = (count, size, width) if axis == 0 else (count, height, size)
+    result = np.empty(shape, planes.dtype)
+    for plane, out in zip(planes, result):
+        if axis == 0:
+            out[...] = operator @ plane
+        else:
+            out[...] = (operator @ np.ascontiguousarray(plane.T)).T
+    return result
+
+
+def _plan(
+    shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
+) -> list[tuple[int, int, int, float]]:
+    """Passes ``(axis, size_in, size_out, scale)`` in the order in which MATLAB makes them."""
+    if len(shape) < 2:
+        raise ValueError(f"an image has two axes or more (..., H, W), received shape {shape}")
+    if (scale is None) == (size is None):
+        raise ValueError("give either scale or size")
+    sizes_in = shape[-2:]
+    if scale is not None:
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, received {scale}")
+        scales = (float(scale),) * 2
+        sizes_out = tuple(math.ceil(scale * n) for n in sizes_in)
+    else:
+        sizes_out = tuple(int(n) for n in size)
+        scales = tuple(o / i for o, i in zip(sizes_out, sizes_in, strict=True))
+    order = sorted((0, 1), key=lambda axis: scales[axis])
+    return [(axis, sizes_in[axis], sizes_out[axis], scales[axis]) for axis in order]
+
+
+def _run(planes: Any, plan: list, kernel: str, adjoint: bool, store: Any) -> Any:
+    xp = get_array_module(planes)
+    for axis, size_in, size_out, scale in reversed(plan) if adjoint else plan:
+        if size_in == size_out and scale == 1:
+            continue  # the matrix is the identity
+        if xp is np:
+            operator = _cpu_operator(
+                size_in, size_out, scale, kernel, planes.dtype.char, adjoint
+            )
+        else:
+            matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
+            operator = xp.asarray(matrix.T if adjoint else matrix, dtype=planes.dtype)
+        planes = store(_apply(operator, planes, axis))
+    return planes
+
+
+def imresize(
+    image: Any,
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    kernel: str = "bicubic",
+) -> Any:
+    """MATLAB's ``imresize(image, scale)`` or ``imresize(image, [rows cols])``.
+
+    Parameters
+    ----------
+    image : array of shape (..., H, W)
+        float32, float64 or an integer type.
+    scale : float
+        The output has ``ceil(scale * H)`` rows and ``ceil(scale * W)`` columns.
+    size : (int, int)
+        Rows and columns of the output, in place of ``scale``.
+    kernel : 'bicubic' or 'bilinear'
+
+    Returns
+    -------
+    array of shape (..., H', W'), dtype of ``image``
+        As MATLAB, each of the two passes is stored in the type of the image: integers are rounded
+        half away from zero and saturate between the passes too.
+
+    Raises
+    ------
+    ValueError
+        Unless exactly one of ``scale`` and ``size`` is given, or for a bad size or kernel.
+    TypeError
+        For an image that is neither real floating point nor integer.
+    """
+    xp = get_array_module(image)
+    plan = _plan(image.shape, scale, size)
+    dtype = image.dtype
+    planes = image.reshape(-1, *image.shape[-2:])
+    if dtype in (np.float32, np.float64):
+        planes = _run(planes, plan, kernel, False, lambda y: y)
+    elif dtype.kind in "iu":
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+
+        def store(y):
+            return xp.clip(xp.trunc(y + xp.copysign(0.5, y)), low, high)
+
+        planes = _run(planes.astype(np.float64), plan, kernel, False, store).astype(dtype)
+    else:
+        raise TypeError(f"image must be float32, float64 or of integers, received {dtype}")
+    return planes.reshape(*image.shape[:-2], *planes.shape[-2:])
+
+
+def imresize_adjoint(
+    der: Any,
+    shape: tuple[int, ...],
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    kernel: str = "bicubic",
+) -> Any:
+    """Derivative by the image of ``imresize``, from the derivative by its result.
+
+    ``Y = A X B'`` per plane, so ``dX = A' dY B``: the transposed matrices, in reverse order.
+
+    Parameters
+    ----------
+    der : float array of shape (..., H', W')
+    shape : the shape (..., H, W) of the image that was resized
+    scale, size, kernel : as they were given to ``imresize``
+
+    Returns
+    -------
+    array of shape ``shape``, dtype of ``der``
+    """
+    plan = _plan(shape, scale, size)
+    planes = _run(der.reshape(-1, *der.shape[-2:]), plan, kernel, True, lambda y: y)
+    return planes.reshape(shape)
