@@ -24,6 +24,8 @@ from .layer import (
     register_layer,
     registered_layers,
 )
+from .net import DagNN
+from .records import LayerRecord, Parameter, Variable
 from .version import __version__
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "Context",
+    "DagNN",
     "DagNNError",
     "ElementWise",
     "Filter",
@@ -38,13 +41,16 @@ __all__ = [
     "GraphError",
     "Layer",
     "LayerError",
+    "LayerRecord",
     "POINT",
+    "Parameter",
     "ReceptiveField",
     "ShapeError",
     "Size",
     "UNKNOWN",
     "UNKNOWN_SIZE",
     "UnknownNameError",
+    "Variable",
     "__version__",
     "asnumpy",
     "check_device",

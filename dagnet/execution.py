@@ -1,0 +1,270 @@
+"""Forward and backward through a network: MatConvNet's ``DagNN.eval``, ``forwardAdvanced`` and
+``backwardAdvanced``.
+
+What differs from the original, and why:
+
+* What a layer's backward needs travels in ``saved``, from its forward to its own backward, and
+  never on the layer.
+* A derivative given for a variable that layers read as well is added to theirs; the original
+  overwrites it.
+* A layer with several outputs is run backward as soon as one of them has a derivative; the
+  original asks for all.
+* Derivatives that nobody reads (those by inputs of a layer that cannot pass them on) are not
+  computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .backend import get_array_module
+from .errors import DagNNError, LayerError, ShapeError
+from .layer import Context
+from .records import LayerRecord
+
+if TYPE_CHECKING:
+    from .net import DagNN
+
+LateInputs = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Values(Mapping):
+    """Read-only view of a network's variables: name to present value."""
+
+    def __init__(self, net: DagNN):
+        self._net = net
+
+    def __getitem__(self, name: str) -> Any:
+        return self._net.get_var(name).value
+
+    def __iter__(self) -> Iterator[str]:
+        return (v.name for v in self._net.vars)
+
+    def __len__(self) -> int:
+        return len(self._net.vars)
+
+
+class Evaluation:
+    """One evaluation of a network: forward, and backward where derivatives are asked for."""
+
+    def __init__(self, net: DagNN, computing_derivative: bool):
+        self.net = net
+        self.computing_derivative = computing_derivative
+        self.saved: dict[int, Any] = {}
+        self.late: set[int] = set()
+        self.pending_reads = [v.fanout for v in net.vars]
+        self.kept_for_backward = self._find_kept() if computing_derivative else set()
+
+    # Forward
+
+    def forward(self, late_inputs: LateInputs | None) -> None:
+        """Run every layer whose inputs exist, then those that late inputs make possible."""
+        net = self.net
+        waiting = [index for index in net.get_layer_execution_order() if not self._run(index)]
+        if waiting and late_inputs is not None:
+            for name, value in late_inputs(Values(net)).items():
+                variable = net.get_var(name)
+                variable.value = value
+                self.late.add(net.get_var_index(name))
+            for index in waiting:
+                self._run(index)
+
+    def _run(self, index: int) -> bool:
+        """Run a layer forward; False if an input is missing."""
+        net, record = self.net, self.net.layers[index]
+        inputs = [net.vars[v].value for v in record.input_indexes]
+        if any(value is None for value in inputs):
+            return False
+        params = self._param_values(record)
+        start = time.perf_counter()
+        context = Context(mode=net.mode, rng=net.rng)
+        try:
+            outputs, saved = record.block.forward(inputs, params, context)
+            _check_count(record, "outputs", outputs, record.outputs)
+            record.block.update_statistics(inputs, outputs)
+        except Exception as exc:
+            raise self._explain(exc, record, inputs, params, "forward") from exc
+        for v, value in zip(record.output_indexes, outputs):
+            net.vars[v].value = value
+        if self.computing_derivative:
+            self.saved[index] = saved
+        self._release(record)
+        record.forward_time = time.perf_counter() - start
+        return True
+
+    def _release(self, record: LayerRecord) -> None:
+        """Free the inputs that nothing reads any more."""
+        for v in record.input_indexes:
+            self.pending_reads[v] -= 1
+            variable = self.net.vars[v]
+            if (
+                self.pending_reads[v] == 0
+                and self.net.conserve_memory
+                and not variable.precious
+                and v not in self.kept_for_backward
+            ):
+                variable.value = None
+
+    def _find_kept(self) -> set[int]:
+        """Variables whose value some layer's backward reads."""
+        return {
+            v
+            for record in self.net.layers
+            if record.block.backward_uses_inputs
+            for v in record.input_indexes
+        }
+
+    # Backward
+
+    def backward(self, der_outputs: Mapping[str, Any], hold_on: bool) -> None:
+        """Run the layers in reverse order, adding up derivatives of variables and parameters."""
+        net = self.net
+        for variable in net.vars:
+            variable.der = None
+        for name, der in der_outputs.items():
+            variable = net.get_var(name)
+            if variable.value is None:
+                raise DagNNError(
+                    f"derivative asked for from variable {name!r}, which was not computed: give the "
+                    f"inputs that it depends on (inputs of the network: {', '.join(net.get_inputs())})"
+                )
+            xp = get_array_module(variable.value)
+            variable.der = xp.asarray(der, dtype=variable.value.dtype)
+            if variable.der.shape != variable.value.shape:
+                variable.der = xp.broadcast_to(variable.der, variable.value.shape)
+        self.owned: set[int] = set()
+        self.pending_uses = [p.fanout for p in net.params]
+        self.fresh = [not net.accumulate_param_ders or p.der is None for p in net.params]
+        wanted = self._find_wanted()
+        for index in reversed(net.get_layer_execution_order()):
+            if index in self.saved:
+                self._run_backward(index, wanted, hold_on)
+
+    def _run_backward(self, index: int, wanted: list[bool], hold_on: bool) -> None:
+        net, record = self.net, self.net.layers[index]
+        saved = self.saved.pop(index)
+        ders = [net.vars[v].der for v in record.output_indexes]
+        if all(der is None for der in ders):
+            self._count_uses(record, hold_on)
+            return
+        inputs = [net.vars[v].value for v in record.input_indexes]
+        params = self._param_values(record)
+        if net.conserve_memory:
+            for v in record.output_indexes:
+                if not net.vars[v].precious:
+                    net.vars[v].value = net.vars[v].der = None
+        start = time.perf_counter()
+        context = Context(
+            mode=net.mode,
+            needs=tuple(wanted[v] for v in record.input_indexes),
+            rng=net.rng,
+        )
+        try:
+            der_inputs, der_params = record.block.backward(inputs, params, ders, saved, context)
+            _check_count(record, "derivatives by inputs", der_inputs, record.inputs)
+            _check_count(record, "derivatives by parameters", der_params, record.params)
+        except Exception as exc:
+            raise self._explain(exc, record, inputs, params, "backward") from exc
+        del saved, ders
+        for v, der in zip(record.input_indexes, der_inputs):
+            if der is not None and wanted[v]:
+                self._add_variable_der(v, der)
+        for p, der in zip(record.param_indexes, der_params):
+            if der is not None:
+                self._add_param_der(p, der)
+        self._count_uses(record, hold_on)
+        record.backward_time = time.perf_counter() - start
+
+    def _add_variable_der(self, v: int, der: Any) -> None:
+        variable = self.net.vars[v]
+        if variable.der is None:
+            variable.der = der
+        elif v in self.owned:
+            variable.der += der
+        else:
+            # The first term may be an array of the caller's or of another variable.
+            variable.der = variable.der + der
+            self.owned.add(v)
+
+    def _add_param_der(self, p: int, der: Any) -> None:
+        parameter = self.net.params[p]
+        if self.fresh[p] or parameter.der is None:
+            # Taken over, and added to in place later: it must not alias what a layer keeps.
+            parameter.der = der.copy()
+            self.fresh[p] = False
+        else:
+            parameter.der += der
+
+    def _count_uses(self, record: LayerRecord, hold_on: bool) -> None:
+        """Hand a parameter's derivative to the parameter server once all uses are in."""
+        net = self.net
+        for p in record.param_indexes:
+            self.pending_uses[p] -= 1
+            if self.pending_uses[p] == 0 and net.parameter_server is not None and not hold_on:
+                parameter = net.params[p]
+                net.parameter_server.push(parameter.name, parameter.der)
+                parameter.der = None
+
+    def _find_wanted(self) -> list[bool]:
+        """Whether anybody reads the derivative by each variable.
+
+        The caller reads those of the network's inputs and of precious variables; layers with
+        parameters read those of their outputs, and so does a layer that can pass a derivative on
+        to an input that is wanted.
+        """
+        net = self.net
+        wanted = [
+            (v.fanin == 0 or v.precious) and i not in self.late for i, v in enumerate(net.vars)
+        ]
+        for index in net.get_layer_execution_order():
+            record = net.layers[index]
+            passes = record.block.differentiable_inputs(len(record.inputs))
+            if record.params or any(
+                can and wanted[v] for can, v in zip(passes, record.input_indexes)
+            ):
+                for v in record.output_indexes:
+                    wanted[v] = True
+        return wanted
+
+    # Both
+
+    def _param_values(self, record: LayerRecord) -> list[Any]:
+        params = [self.net.params[p] for p in record.param_indexes]
+        for parameter in params:
+            if parameter.value is None:
+                raise LayerError(
+                    f"layer {record.name!r} ({record.type}): parameter {parameter.name!r} has no "
+                    "value; load weights or call init_params()"
+                )
+        return [parameter.value for parameter in params]
+
+    def _explain(
+        self, exc: Exception, record: LayerRecord, inputs: list, params: list, direction: str
+    ) -> Exception:
+        """An error that names the layer, its arrays and their shapes."""
+        where = f"layer {record.name!r} ({record.type}), {direction}"
+        arrays = "; inputs " + _shapes(record.inputs, inputs)
+        if params:
+            arrays += "; parameters " + _shapes(record.params, params)
+        if isinstance(exc, ShapeError):
+            culprit = ""
+            if exc.input is not None and exc.input < len(record.inputs):
+                culprit = f", input {record.inputs[exc.input]!r}"
+            elif exc.param is not None and exc.param < len(record.params):
+                culprit = f", parameter {record.params[exc.param]!r}"
+            return ShapeError(f"{where}{culprit}: {exc}{arrays}", input=exc.input, param=exc.param)
+        return LayerError(f"{where}: {type(exc).__name__}: {exc}{arrays}")
+
+
+def _shapes(names: list[str], arrays: list) -> str:
+    return ", ".join(
+        f"{name} {'freed' if a is None else tuple(getattr(a, 'shape', ()))}"
+        for name, a in zip(names, arrays)
+    )
+
+
+def _check_count(record: LayerRecord, what: str, received: list, names: list[str]) -> None:
+    if len(received) != len(names):
+        raise LayerError(f"returned {len(received)} {what}, expected {len(names)}")

@@ -1,0 +1,313 @@
+"""``DagNN``: a network that is a directed acyclic graph of layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import storage
+from .backend import check_device, to_device
+from .errors import CheckpointError, DagNNError
+from .execution import Evaluation, LateInputs
+from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
+from .graph import Graph
+from .layer import layer_class
+from .printing import print_network
+
+FORMAT = "dagnet.DagNN"
+FORMAT_VERSION = 1
+_MODES = {"normal": "normal", "train": "normal", "test": "test"}
+
+
+class DagNN(Graph):
+    """A network of layers, after MatConvNet's ``dagnn.DagNN`` (``matlab/+dagnn/@DagNN``).
+
+    Attributes
+    ----------
+    layers, vars, params : lists of records
+        See :class:`dagnet.graph.Graph`.
+    meta : dict
+        Anything that belongs to the network (input normalisation, class names); saved with it.
+    mode : 'normal' or 'test'
+        In ``test`` batch norm uses stored moments. ``'train'`` is accepted for ``'normal'``.
+    conserve_memory : bool
+        Free values and derivatives as soon as nothing needs them, except of precious variables.
+    accumulate_param_ders : bool
+        Add derivatives of parameters to those of the evaluation before.
+    parameter_server : object or None
+        Receives ``push(name, derivative)`` as soon as all uses of a parameter are in, and not at
+        all in evaluations with ``hold_on=True``; the parameter's ``der`` is then None.
+    rng : numpy.random.Generator
+        Source of the random numbers that layers draw (dropout).
+    device : 'cpu' or 'gpu'
+        Where parameters live; see ``move``.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.meta: dict[str, Any] = {}
+        self.conserve_memory = True
+        self.accumulate_param_ders = False
+        self.parameter_server: Any = None
+        self.rng = np.random.default_rng(0)
+        self._mode = "normal"
+        self._device = "cpu"
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        if mode not in _MODES:
+            raise ValueError(f"mode must be 'normal' (or 'train') or 'test', received {mode!r}")
+        self._mode = _MODES[mode]
+
+    @property
+    def device(self) -> str:
+        return self._device
+
+    # Evaluation
+
+    def eval(
+        self,
+        inputs: Mapping[str, Any],
+        der_outputs: Mapping[str, Any] | None = None,
+        *,
+        late_inputs: LateInputs | None = None,
+        hold_on: bool = False,
+    ) -> None:
+        """Compute variables from ``inputs`` and, where asked for, derivatives.
+
+        Values and derivatives are read from ``get_var(name)`` and ``get_param(name)`` afterwards.
+        With ``conserve_memory`` those that another layer has read are gone, unless precious. A
+        layer that lacks an input is skipped, with all that depends on it.
+
+        Parameters
+        ----------
+        inputs : dict of name to array
+            Values of input variables, or of any variable whose own layer is then skipped.
+        der_outputs : dict of name to array or number, optional
+            Derivatives of the scalar by these variables: ``{'objective': 1}``.
+        late_inputs : function, optional
+            For inputs that depend on computed variables: when all layers that can run have run,
+            it is called once with a read-only mapping of variable names to values and returns a
+            dict of further inputs; the layers that waited for them run then. They count as
+            constants in backward.
+        hold_on : bool
+            More evaluations follow before the derivatives of parameters are complete.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name is not a variable's.
+        ShapeError, LayerError
+            If a layer cannot work with what it is given; layer, variables and shapes are named.
+        """
+        given = {self.get_var_index(self.get_var(name).name) for name in inputs}
+        for index, variable in enumerate(self.vars):
+            # Values of an earlier evaluation must not pass for values of this one.
+            if variable.fanin and index not in given:
+                variable.value = None
+        for name, value in inputs.items():
+            self.get_var(name).value = value
+        for name in der_outputs or {}:
+            self.get_var(name)
+        evaluation = Evaluation(self, computing_derivative=bool(der_outputs))
+        evaluation.forward(late_inputs)
+        if der_outputs:
+            evaluation.backward(der_outputs, hold_on)
+
+    def set_parameter_server(self, server: Any) -> None:
+        """Send derivatives of parameters to ``server`` (an object with ``push(name, der)``)."""
+        self.parameter_server = server
+
+    def clear_parameter_server(self) -> None:
+        """Keep derivatives of parameters in the network again."""
+        self.parameter_server = None
+
+    # Life
+
+    def reset(self) -> None:
+        """Forget values, derivatives and running statistics; parameters stay."""
+        self.clear_parameter_server()
+        for variable in self.vars:
+            variable.value = variable.der = None
+        for parameter in self.params:
+            parameter.der = None
+        for record in self.layers:
+            record.block.reset()
+
+    def move(self, device: str) -> None:
+        """Carry parameters and constants to ``'cpu'`` or ``'gpu'``; values are reset.
+
+        Raises
+        ------
+        BackendError
+            If the device cannot be used here.
+        """
+        check_device(device)
+        self.reset()
+        for parameter in self.params:
+            parameter.value = to_device(parameter.value, device)
+        for record in self.layers:
+            record.block.move(device)
+        self._device = device
+
+    def init_params(self, rng: np.random.Generator | int = 0, dtype: Any = np.float32) -> None:
+        """Draw initial values of all parameters that their layers know how to draw.
+
+        A parameter that several layers share is drawn once, by the first of them. One whose layer
+        has no rule keeps its value.
+        """
+        rng = np.random.default_rng(rng)
+        drawn = set()
+        for record in self.layers:
+            if set(record.params) <= drawn:
+                continue
+            for name, value in zip(record.params, record.block.init_params(rng, dtype)):
+                if name not in drawn:
+                    self.get_param(name).value = to_device(value, self.device)
+                    drawn.add(name)
+
+    # Geometry
+
+    def get_var_sizes(self, input_sizes: Mapping[str, Sequence[int]]) -> dict[str, Size]:
+        """Sizes ``(N, C, H, W)`` of all variables from those of inputs; NaN where unknown."""
+        sizes = {variable.name: UNKNOWN_SIZE for variable in self.vars}
+        for name, size in input_sizes.items():
+            if len(size) != 4:
+                raise DagNNError(f"size of {name!r} must be (N, C, H, W), received {tuple(size)}")
+            sizes[self.get_var(name).name] = Size(*size)
+        for index in self._order:
+            record = self.layers[index]
+            outputs = record.block.get_output_sizes([sizes[v] for v in record.inputs])
+            sizes.update(zip(record.outputs, outputs))
+        return sizes
+
+    def get_var_receptive_fields(self, name: str) -> dict[str, ReceptiveField | None]:
+        """Receptive field of every variable in the variable ``name``.
+
+        None where the variable does not depend on it; NaN where the field is not known or the
+        ways to it have different strides.
+        """
+        fields: dict[str, ReceptiveField | None] = {v.name: None for v in self.vars}
+        fields[self.get_var(name).name] = POINT
+        for index in self._order:
+            record = self.layers[index]
+            own = record.block.get_receptive_fields(len(record.inputs), len(record.outputs))
+            for j, output in enumerate(record.outputs):
+                ways = [fields[output]] if fields[output] is not None else []
+                ways += [
+                    compose(fields[v], own[i][j])
+                    for i, v in enumerate(record.inputs)
+                    if fields[v] is not None
+                ]
+                fields[output] = join(ways)
+        return fields
+
+    # Printing
+
+    def print(self, input_sizes: Mapping[str, Sequence[int]] | None = None, **options: Any) -> str:
+        """Tables of layers, and of variables and parameters where asked; or a dot graph.
+
+        See :func:`dagnet.printing.print_network` for the options.
+        """
+        return print_network(self, input_sizes, **options)
+
+    def __str__(self) -> str:
+        return self.print()
+
+    # Files
+
+    def to_dict(self) -> dict[str, Any]:
+        """The network as plain containers and NumPy arrays (MATLAB's ``saveobj``)."""
+        return {
+            "layers": [
+                {
+                    "name": record.name,
+                    "type": record.type,
+                    "inputs": record.inputs,
+                    "outputs": record.outputs,
+                    "params": record.params,
+                    "block": record.block.save(),
+                }
+                for record in self.layers
+            ],
+            "vars": [{"name": v.name, "precious": v.precious} for v in self.vars],
+            "params": [
+                {
+                    "name": p.name,
+                    "value": to_device(p.value, "cpu"),
+                    "train_method": p.train_method,
+                    "learning_rate": p.learning_rate,
+                    "weight_decay": p.weight_decay,
+                }
+                for p in self.params
+            ],
+            "meta": self.meta,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> DagNN:
+        """Build a network from ``to_dict``'s containers (MATLAB's ``loadobj``); on the CPU."""
+        net = cls()
+        for layer in content["layers"]:
+            block = layer_class(layer["type"])(**layer["block"])
+            net.add_layer(
+                layer["name"],
+                block,
+                layer["inputs"],
+                layer["outputs"],
+                layer["params"],
+                skip_rebuild=True,
+            )
+        net.rebuild()
+        for entry in content["params"]:
+            parameter = net.get_param(entry["name"])
+            value = entry["value"]
+            parameter.value = None if value is None else np.array(value)
+            parameter.train_method = entry["train_method"]
+            parameter.learning_rate = entry["learning_rate"]
+            parameter.weight_decay = entry["weight_decay"]
+        for entry in content["vars"]:
+            net.get_var(entry["name"]).precious = entry["precious"]
+        net.meta = dict(content["meta"])
+        return net
+
+    def copy(self) -> DagNN:
+        """A deep copy of structure and parameters, on the CPU, without values of variables."""
+        return type(self).from_dict(self.to_dict())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the network to a ``.npz`` file (no pickle), under a temporary name first."""
+        storage.save_tree(
+            path, {"format": FORMAT, "version": FORMAT_VERSION, "net": self.to_dict()}
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> DagNN:
+        """Read a network that ``save`` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is not one, is damaged, or is of a later version.
+        """
+        return cls.from_dict(check_format(path, storage.load_tree(path), FORMAT)["net"])
+
+
+def check_format(path: str | os.PathLike, content: Any, expected: str) -> dict[str, Any]:
+    """Return ``content`` if it is a tree of the format ``expected`` that this version can read."""
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != expected:
+        raise CheckpointError(f"{os.fspath(path)}: expected a file of format {expected}, found {found}")
+    if content["version"] > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{os.fspath(path)}: written by a later version (format {content['version']}, this "
+            f"version reads up to {FORMAT_VERSION}); update this software"
+        )
+    return content

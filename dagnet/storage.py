@@ -1,0 +1,96 @@
+"""Nested containers with arrays in one ``.npz`` file, without pickle.
+
+Arrays become members of the archive; everything else becomes JSON in the member ``tree``, where
+an array stands as a reference. Tuples come back as tuples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from .backend import asnumpy
+from .errors import CheckpointError
+from .files import atomic_write
+
+_TREE = "tree"
+
+
+def save_tree(path: str | os.PathLike, tree: Any) -> None:
+    """Write ``tree`` (dicts with string keys, lists, tuples, strings, numbers, booleans, None,
+    arrays) to ``path``, under a temporary name first.
+
+    Raises
+    ------
+    TypeError
+        If it holds an object of another kind; the message says where.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    text = json.dumps(_encode(tree, arrays, "tree"))
+    with atomic_write(path) as stream:
+        np.savez(stream, **{_TREE: np.array(text)}, **arrays)
+
+
+def load_tree(path: str | os.PathLike) -> Any:
+    """Read what ``save_tree`` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CheckpointError
+        If the file is not one of this format, or is truncated or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return _decode(json.loads(str(arrays.pop(_TREE))), arrays)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
+        raise CheckpointError(
+            f"{os.fspath(path)}: not a file of this software, or damaged or truncated "
+            f"({type(exc).__name__}: {exc})"
+        ) from exc
+
+
+def _encode(value: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return {"array": _keep(np.asarray(value), arrays)}
+    if isinstance(value, dict):
+        items = {}
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{where}: keys must be strings, received {key!r}")
+            items[key] = _encode(entry, arrays, f"{where}.{key}")
+        return {"dict": items}
+    if isinstance(value, (list, tuple)):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_encode(v, arrays, f"{where}[{i}]") for i, v in enumerate(value)]}
+    if hasattr(value, "dtype") and asnumpy(value).dtype != object:
+        return {"array": _keep(asnumpy(value), arrays)}
+    raise TypeError(f"{where}: cannot save an object of type {type(value).__name__}")
+
+
+def _keep(array: np.ndarray, arrays: dict[str, np.ndarray]) -> str:
+    name = f"array{len(arrays)}"
+    arrays[name] = array
+    return name
+
+
+def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "dict":
+        return {key: _decode(entry, arrays) for key, entry in content.items()}
+    entries = [_decode(entry, arrays) for entry in content]
+    return entries if kind == "list" else tuple(entries)
