@@ -1,0 +1,133 @@
+"""Tests of dsiam_net.patches."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsiam_net.patches import ExactPatches, as_frame, cut, matlab_round
+from errors import record_error
+from golden import assert_close, golden, load_case
+
+# Bound on the difference of a patch to the original's, grey levels.
+GREY_LEVELS = 1e-3
+
+
+def assert_grey(actual, expected, case, what):
+    error = np.abs(actual - expected).max()
+    record_error("patches, grey levels", case.file, error, f"{case.name} {what}")
+    assert actual.dtype == np.float32
+    assert error <= GREY_LEVELS, f"{case.name}, {what}: {error:.3e} grey levels"
+
+
+def first_frame(case):
+    """The frame that a case of the crop goldens was cut from."""
+    name = "bag00000001" if "bag" in case.name else "skiing0001"
+    frame = load_case("frames_first", name).matlab("im")[:, :, :, 0]
+    return ExactPatches().image(frame)
+
+
+@golden("matlab_round")
+def test_rounds_half_away_from_zero_as_matlab(case):
+    assert matlab_round(case.vector("x")).tolist() == case.vector("y").tolist()
+
+
+@golden("siamfc_subwindow_noresize", lambda name: name != "image")
+def test_cuts_and_pads_as_get_subwindow_tracking(case):
+    image = load_case(case.file, "image")
+    colour = np.array(image.options["avg"], np.float32)
+    side = int(case.options["sz"][0])
+    patch = cut(image.tensor("im")[0], case.options["pos"], side, colour)
+    assert np.array_equal(patch, case.tensor("patch")[0])
+
+
+@golden("siamfc_subwindow_noresize", lambda name: name == "image")
+def test_a_square_box_cut_around_its_centre_gives_a_copy_of_its_pixels(case):
+    image = case.tensor("im")[0]
+    x, y, side = 5, 4, 3
+    patch = cut(image, (y + side / 2, x + side / 2), side, np.zeros(3))
+    assert np.array_equal(patch, image[:, y - 1 : y - 1 + side, x - 1 : x - 1 + side])
+    patch[:] = -1
+    assert image.min() >= 0
+
+
+@golden("siamfc_crops_matlab")
+def test_crops_as_the_original(case):
+    patches, image = ExactPatches(), first_frame(case)
+    colour = patches.average_colour(image)
+    assert_close(colour, case.vector("avgChans"), case.tolerance, case, "avgChans")
+    centre, side = case.vector("pos"), case.scalar("s_z")
+    assert patches.side(side) == case.vector("z_orig_size")[0]
+    raw = patches.crop(image, centre, side, patches.side(side), colour)
+    total = raw.sum(dtype=np.float64, keepdims=True)[None]
+    assert_close(total, case.matlab("z_orig_sum"), case.tolerance, case, "sum")
+    assert_grey(
+        patches.crop(image, centre, side, 127, colour), case.tensor("z_crop")[0], case, "z_crop"
+    )
+
+
+@golden("siamfc_pyramid_matlab")
+def test_pyramid_as_the_original(case):
+    patches = ExactPatches()
+    pyramid = patches.pyramid(
+        first_frame(case), case.vector("pos"), case.vector("in_side_scaled"), 255,
+        case.vector("avgChans"),
+    )
+    step = int(case.options["sub"])
+    assert_grey(pyramid[:, :, ::step, ::step], case.tensor("pyramid"), case, "pyramid")
+    sums = pyramid.sum(axis=(2, 3), dtype=np.float64).T
+    assert_close(sums, case.matlab("pyramid_sum")[:, :, 0, 0], case.tolerance, case, "sums")
+
+
+@golden("frames_first")
+def test_average_colour_is_near_the_exact_mean(case):
+    frame = case.matlab("im")[:, :, :, 0]
+    patches = ExactPatches()
+    colour = patches.average_colour(patches.image(frame))
+    assert colour.dtype == np.float32
+    np.testing.assert_allclose(colour, frame.mean(axis=(0, 1)), rtol=1e-5)
+
+
+def test_a_patch_has_its_size_even_where_the_ratio_rounds_up():
+    patches, image = ExactPatches(), np.full((3, 80, 70), 5.0, np.float32)
+    for side in range(1, 300):
+        for size in (127, 255):
+            patch = patches.crop(image, (40, 30), side, size, np.full(3, 5.0))
+            assert patch.shape == (3, size, size)
+        np.testing.assert_allclose(patch, 5.0, rtol=1e-6)
+
+
+def test_a_patch_beyond_the_image_is_the_fill_colour():
+    image = np.zeros((3, 20, 30), np.float32)
+    for centre in ((-50, 10), (90, 10), (10, -50), (10, 90)):
+        patch = cut(image, centre, 11, np.array([1.0, 2.0, 3.0]))
+        assert np.array_equal(patch, np.broadcast_to(np.float32([1, 2, 3])[:, None, None], patch.shape))
+
+
+def test_the_average_image_is_subtracted_after_resizing(rng):
+    patches = ExactPatches()
+    image = rng.uniform(0, 255, (3, 50, 60)).astype(np.float32)
+    colour, mean = np.zeros(3), np.float32([10, 20, 30])[:, None, None]
+    arguments = (image, (25, 30), 21.0, 33, colour)
+    difference = patches.crop(*arguments) - patches.crop(*arguments, average_image=mean)
+    np.testing.assert_allclose(difference, np.broadcast_to(mean, difference.shape), atol=1e-4)
+    sides = [20.0, 21.0, 22.0]
+    plain = patches.pyramid(image, (25, 30), sides, 33, colour)
+    moved = patches.pyramid(image, (25, 30), sides, 33, colour, mean)
+    np.testing.assert_allclose(
+        plain - moved, np.broadcast_to(mean, (3, *mean.shape[:1], 33, 33)), atol=1e-4
+    )
+
+
+def test_frames_may_be_grey_or_pil_images(rng):
+    grey = rng.integers(0, 256, (12, 15), dtype=np.uint8)
+    expected = np.stack([grey] * 3, axis=2)
+    for image in (grey, grey[:, :, None], Image.fromarray(grey), Image.fromarray(expected)):
+        assert np.array_equal(as_frame(image), expected)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3)), np.zeros((2, 9), np.uint8), 3]
+)
+def test_anything_else_is_not_a_frame(image):
+    with pytest.raises(ValueError, match="a frame must"):
+        as_frame(image)
