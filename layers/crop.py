@@ -1,0 +1,358 @@
+"""Crop: the patch of a frame around the peak of the previous frame's response (DSiam).
+
+Not to be confused with MatConvNet's ``dagnn.Crop``, which cuts one variable to the size of
+another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from dagnet import UNKNOWN, Layer, ShapeError, Size, get_array_module, register_layer
+
+MODES = ("pool", "scatter", "none", "soft")
+# Column of the input ``sides`` that holds the side of each kind of crop.
+SIDES = {"exemplar": 0, "search": 1}
+
+
+class Taps(NamedTuple):
+    """Bilinear sampling along one axis: two source cells and their weights for each sample.
+
+    ``low``, ``high`` : integer arrays (M,), clipped to the axis; ``low_weight``,
+    ``high_weight`` : (M,), zero where the cell lies outside; ``low_inside``, ``high_inside`` :
+    (M,), 1 inside and 0 outside, the derivatives of the weights up to sign.
+    """
+
+    low: Any
+    high: Any
+    low_weight: Any
+    high_weight: Any
+    low_inside: Any
+    high_inside: Any
+
+
+def axis_taps(center: Any, side: Any, size: int, length: int) -> Taps:
+    """Where the ``size`` samples of a span of ``side`` cells around ``center`` fall on an axis.
+
+    Cell ``k`` covers ``[k - 0.5, k + 0.5]``; sample ``j`` lies at
+    ``center + (j - (size - 1) / 2) * side / size``.
+    """
+    xp = get_array_module(center)
+    dtype = center.dtype
+    steps = xp.arange(size, dtype=dtype) - dtype.type((size - 1) / 2)
+    position = center + steps * (side / size)
+    low = xp.floor(position)
+    fraction = position - low
+    high = low + 1
+    low_inside = ((low >= 0) & (low < length)).astype(dtype)
+    high_inside = ((high >= 0) & (high < length)).astype(dtype)
+    return Taps(
+        xp.clip(low, 0, length - 1).astype(xp.int64),
+        xp.clip(high, 0, length - 1).astype(xp.int64),
+        (1 - fraction) * low_inside,
+        fraction * high_inside,
+        low_inside,
+        high_inside,
+    )
+
+
+def sample(image: Any, color: Any, rows: Taps, columns: Taps) -> Any:
+    """Bilinear samples of ``image`` (C, H, W), which ``color`` (C,) surrounds: (C, M, M).
+
+    With ``R`` and ``K`` the sampling matrices of rows and columns, ``R (image - color) K' +
+    color``: outside the image the difference is zero.
+    """
+    return _rows_then_columns(image, color, rows, columns) + color[:, None, None]
+
+
+def _rows_then_columns(
+    image: Any, color: Any, rows: Taps, columns: Taps, slope: str | None = None
+) -> Any:
+    """``R (image - color) K'``; with ``slope`` 'rows' or 'columns' that matrix's derivative."""
+    row_low, row_high = _weights(rows, slope == "rows")
+    column_low, column_high = _weights(columns, slope == "columns")
+    color = color[:, None, None]
+    lines = (image[:, rows.low, :] - color) * row_low[None, :, None]
+    lines += (image[:, rows.high, :] - color) * row_high[None, :, None]
+    patch = lines[:, :, columns.low] * column_low
+    patch += lines[:, :, columns.high] * column_high
+    return patch
+
+
+def _weights(taps: Taps, slope: bool) -> tuple[Any, Any]:
+    if slope:
+        return -taps.low_inside, taps.high_inside
+    return taps.low_weight, taps.high_weight
+
+
+def _matrix(taps: Taps, length: int) -> Any:
+    """The sampling matrix of an axis, dense (M, length)."""
+    xp = get_array_module(taps.low)
+    cells = xp.arange(length)
+    return (taps.low[:, None] == cells) * taps.low_weight[:, None] + (
+        taps.high[:, None] == cells
+    ) * taps.high_weight[:, None]
+
+
+def find_peak(scores: Any) -> Any:
+    """(row, column) of the maximum of each map (N, 1, H, W), 0-based integers (N, 2).
+
+    Ties go to the first in column-major order, as MATLAB's ``find(..., 1)`` has it.
+    """
+    xp = get_array_module(scores)
+    n, _, height, _ = scores.shape
+    flat = xp.argmax(scores[:, 0].transpose(0, 2, 1).reshape(n, -1), axis=1)
+    return xp.stack([flat % height, flat // height], axis=1)
+
+
+def soft_peak(scores: Any, temperature: float) -> tuple[Any, Any]:
+    """Mean cell (N, 2) under ``softmax(scores / temperature)``, and those weights (N, H, W)."""
+    xp = get_array_module(scores)
+    logits = scores[:, 0] / scores.dtype.type(temperature)
+    weights = xp.exp(logits - logits.max(axis=(1, 2), keepdims=True))
+    weights /= weights.sum(axis=(1, 2), keepdims=True)
+    rows, columns = _cells(scores)
+    return xp.stack(
+        [(weights.sum(axis=2) * rows).sum(axis=1), (weights.sum(axis=1) * columns).sum(axis=1)],
+        axis=1,
+    ), weights
+
+
+def _cells(scores: Any) -> tuple[Any, Any]:
+    xp = get_array_module(scores)
+    height, width = scores.shape[2:]
+    return xp.arange(height, dtype=scores.dtype), xp.arange(width, dtype=scores.dtype)
+
+
+@register_layer("Crop")
+@dataclass(eq=False, kw_only=True)
+class Crop(Layer):
+    """Cut a square patch out of a frame, around the peak of a response (DSiam, Figure 1 of the
+    supplement).
+
+    Inputs
+    ------
+    image : (N, C, H, W)
+        Frame, 0 to 255; unsigned bytes or floating point.
+    scores : (N, 1, h, w)
+        Response map of the frame before; its dtype is that of the outputs.
+    center : (N, 2)
+        Position ``c`` (row, column) in frame pixels, 0-based, that the map is centred on.
+    sides : (N, 2)
+        ``(s_z, s_x)``: sides in frame pixels of the exemplar and of the search region. Constant.
+    color : (N, C)
+        What surrounds the frame: the mean colour of the clip's first frame. Constant.
+
+    Outputs
+    -------
+    patch : (N, C, size, size)
+    center : (N, 2)
+        ``c' = c + (peak - centre of the map) * stride * s_x / search_size``.
+
+    The patch is the square of side ``s`` around ``c'``, sampled bilinearly at ``size x size``
+    points; what lies outside the frame has the colour ``color``. Sides are not rounded.
+
+    The place of a maximum has no derivative, so the supplement defines one, as max-pooling does.
+    With ``P`` the derivative by the patch, the derivative by ``scores`` is, by ``mode``:
+
+    ``pool`` (the default)
+        ``sum(P)`` over pixels and channels, at the peak;
+    ``scatter``
+        each pixel's, summed over channels, at the cell of the map that lies there (pixels beyond
+        the map are left out);
+    ``none``
+        zero;
+    ``soft`` (not in the paper)
+        nothing is defined: the peak is the mean cell under ``softmax(scores / temperature)``, so
+        patch and position are differentiable by ``image``, ``scores`` and ``center``, exactly.
+        Only here ``center`` gives and takes a derivative.
+
+    Settings
+    --------
+    size : int
+        Side of the patch, pixels (127 or 255).
+    side : 'exemplar' or 'search'
+        Whether the side is ``s_z`` or ``s_x``.
+    mode : str
+    stride : int
+        Pixels of the search crop that a cell of the map stands for.
+    search_size : int
+        Side of the search crop, pixels, that ``s_x`` frame pixels became.
+    temperature : float
+        Of the softmax in mode ``soft``, in units of the scores.
+    """
+
+    num_inputs: ClassVar[tuple[int, int]] = (5, 5)
+    num_outputs: ClassVar[tuple[int, int]] = (2, 2)
+    backward_uses_inputs: ClassVar[bool] = False
+
+    size: int = 255
+    side: str = "search"
+    mode: str = "pool"
+    stride: int = 8
+    search_size: int = 255
+    temperature: float = 0.1
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {MODES}, received {self.mode!r}")
+        if self.side not in SIDES:
+            raise ValueError(f"side must be one of {tuple(SIDES)}, received {self.side!r}")
+        for name in ("size", "stride", "search_size", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, received {getattr(self, name)!r}")
+
+    def differentiable_inputs(self, num_inputs):
+        if self.mode == "soft":
+            return (True, True, True, False, False)
+        return (False, self.mode != "none", False, False, False)
+
+    def forward(self, inputs, params, context):
+        image, scores, center, sides, color = inputs
+        _check_shapes(image, scores, center, sides, color)
+        xp = get_array_module(scores)
+        dtype = scores.dtype
+        center, sides, color = (a.astype(dtype, copy=False) for a in (center, sides, color))
+        weights = None
+        if self.mode == "soft":
+            peak, weights = soft_peak(scores, self.temperature)
+        else:
+            peak = find_peak(scores)
+        moved = center + (peak.astype(dtype, copy=False) - _middle(scores)) * self._cell(sides)
+        taps = [self._taps(image, moved[i], sides[i]) for i in range(len(image))]
+        patch = xp.stack(
+            [sample(image[i], color[i], *taps[i]) for i in range(len(image))], axis=0
+        )
+        saved = {"shape": scores.shape, "peak": peak, "moved": moved, "center": center}
+        saved |= {"sides": sides, "weights": weights, "image_size": image.shape[2:]}
+        if self.mode == "soft":
+            saved |= {"image": image, "color": color, "taps": taps}
+        return [patch, moved], saved
+
+    def backward(self, inputs, params, der_outputs, saved, context):
+        der_patch, der_center = der_outputs
+        none = [None] * 5
+        if self.mode == "none" or (self.mode != "soft" and der_patch is None):
+            return none, []
+        if self.mode == "soft":
+            return self._backward_soft(der_patch, der_center, saved, context), []
+        place = self._pool if self.mode == "pool" else self._scatter
+        return [None, place(der_patch, saved), None, None, None], []
+
+    def get_output_sizes(self, input_sizes):
+        n, c = input_sizes[0][:2]
+        return [Size(n, c, self.size, self.size), Size(n, 2, 1, 1)]
+
+    def get_receptive_fields(self, num_inputs, num_outputs):
+        # Where the patch lies depends on the map, so no fixed field exists.
+        return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]
+
+    def _cell(self, sides: Any) -> Any:
+        """Frame pixels that a cell of the map stands for, (N, 1)."""
+        return sides[:, 1:2] * (self.stride / self.search_size)
+
+    def _taps(self, image: Any, moved: Any, sides: Any) -> tuple[Taps, Taps]:
+        side = sides[SIDES[self.side]]
+        height, width = image.shape[2:]
+        return (
+            axis_taps(moved[0], side, self.size, height),
+            axis_taps(moved[1], side, self.size, width),
+        )
+
+    def _pool(self, der_patch: Any, saved: dict) -> Any:
+        xp = get_array_module(der_patch)
+        der_scores = xp.zeros(saved["shape"], dtype=der_patch.dtype)
+        samples = xp.arange(len(der_patch))
+        peak = saved["peak"]
+        der_scores[samples, 0, peak[:, 0], peak[:, 1]] = der_patch.sum(axis=(1, 2, 3))
+        return der_scores
+
+    def _scatter(self, der_patch: Any, saved: dict) -> Any:
+        """``A' Q B``: ``Q`` the derivative summed over channels, ``A`` and ``B`` the matrices
+        that tell which cell of the map a row or column of the patch lies in."""
+        xp = get_array_module(der_patch)
+        cell = self._cell(saved["sides"])
+        side = saved["sides"][:, SIDES[self.side]]
+        steps = xp.arange(self.size, dtype=der_patch.dtype) - (self.size - 1) / 2
+        der_scores = xp.zeros(saved["shape"], dtype=der_patch.dtype)
+        for i, total in enumerate(der_patch.sum(axis=1)):
+            hits = []
+            for axis, length in enumerate(saved["shape"][2:]):
+                position = saved["moved"][i, axis] + steps * (side[i] / self.size)
+                place = (position - saved["center"][i, axis]) / cell[i] + (length - 1) / 2
+                nearest = xp.floor(place + 0.5)
+                hits.append((nearest[:, None] == xp.arange(length)).astype(der_patch.dtype))
+            der_scores[i, 0] = hits[0].T @ total @ hits[1]
+        return der_scores
+
+    def _backward_soft(self, der_patch: Any, der_center: Any, saved: dict, context: Any) -> list:
+        """Derivatives by image, scores and center.
+
+        With ``D = image - color``, ``patch = R D K' + color``, and ``R'`` written for the
+        derivative of ``R`` by the position: the derivative by the position's row is
+        ``sum(P . (R' D K'))``, by its column ``sum(P . (R D K''))``, by the image ``R^T P K``.
+        The position is ``c + k (E[cell] - middle)`` with ``k`` pixels a cell, so the derivative
+        by ``c`` is that by the position, ``g``, and the derivative by ``scores`` is
+        ``k/temperature . weight . ((cell - E[cell]) . g)``.
+        """
+        weights, peak = saved["weights"], saved["peak"]
+        xp = get_array_module(weights)
+        dtype = weights.dtype
+        moved = saved["moved"]
+        der_moved = xp.zeros_like(moved) if der_center is None else der_center.astype(dtype)
+        der_image = None
+        if der_patch is not None:
+            parts = [self._position_slopes(der_patch[i], saved, i) for i in range(len(moved))]
+            der_moved = der_moved + xp.stack(parts)
+            if context.needs_input(0):
+                height, width = saved["image_size"]
+                der_image = xp.stack(
+                    [
+                        _matrix(rows, height).T @ der_patch[i] @ _matrix(columns, width)
+                        for i, (rows, columns) in enumerate(saved["taps"])
+                    ]
+                )
+        rows, columns = _cells(weights[:, None])
+        pull = der_moved * self._cell(saved["sides"]) / dtype.type(self.temperature)
+        along = (rows - peak[:, :1]) * pull[:, :1]
+        across = (columns - peak[:, 1:]) * pull[:, 1:]
+        der_scores = (weights * (along[:, :, None] + across[:, None, :]))[:, None]
+        return [der_image, der_scores, der_moved, None, None]
+
+    def _position_slopes(self, der_patch: Any, saved: dict, i: int) -> Any:
+        xp = get_array_module(der_patch)
+        image, color, taps = saved["image"][i], saved["color"][i], saved["taps"][i]
+        return xp.stack(
+            [
+                (der_patch * _rows_then_columns(image, color, *taps, slope=axis)).sum()
+                for axis in ("rows", "columns")
+            ]
+        )
+
+
+def _middle(scores: Any) -> Any:
+    xp = get_array_module(scores)
+    height, width = scores.shape[2:]
+    return xp.asarray([(height - 1) / 2, (width - 1) / 2], dtype=scores.dtype)
+
+
+def _check_shapes(image: Any, scores: Any, center: Any, sides: Any, color: Any) -> None:
+    if image.ndim != 4:
+        raise ShapeError(f"a frame must be (N, C, H, W), received {image.shape}", input=0)
+    n, channels = image.shape[:2]
+    for place, array, wanted, meaning in (
+        (1, scores, (n, 1, None, None), "a response map"),
+        (2, center, (n, 2), "a position (row, column)"),
+        (3, sides, (n, 2), "the sides (s_z, s_x)"),
+        (4, color, (n, channels), "a colour for each sample"),
+    ):
+        if array.ndim != len(wanted) or any(
+            w is not None and w != s for w, s in zip(wanted, array.shape)
+        ):
+            shape = ", ".join("any" if w is None else str(w) for w in wanted)
+            raise ShapeError(
+                f"{meaning} must have shape ({shape}) for frames {image.shape}, "
+                f"received {array.shape}",
+                input=place,
+            )
