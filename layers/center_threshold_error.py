@@ -10,19 +10,9 @@ import numpy as np
 
 from dagnet import get_array_module, register_layer
 
+from .crop import find_peak
 from .loss import AveragedLoss
 from .max_score_error import sample_labels, target_cells
-
-
-def peak_cells(score: Any) -> tuple[Any, Any]:
-    """Row and column of each map's maximum, integer arrays (N,), 0-based, of scores (N, 1, H, W).
-
-    Of equal maxima it is the first in column-major order: the lowest column, then the lowest
-    row, as MATLAB's ``find`` gives it.
-    """
-    n, _, h, _ = score.shape
-    flat = score[:, 0].transpose(0, 2, 1).reshape(n, -1).argmax(axis=1)
-    return flat % h, flat // h
 
 
 def precision_auc(
@@ -88,7 +78,7 @@ def center_threshold_error(
     """
     xp = get_array_module(score)
     positive = sample_labels(score, label, target) > 0
-    peaks = xp.stack(peak_cells(score), axis=1).astype(np.float64)
+    peaks = find_peak(score).astype(np.float64)
     targets = xp.stack(target_cells(score, target), axis=1).astype(np.float64)
     return precision_auc(peaks, targets, radius, n_step, positive).astype(score.dtype)
 

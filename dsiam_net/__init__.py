@@ -1,0 +1,1 @@
+"""dsiam_net: the DSiam network and its use: builders, data, labels, tracker and commands."""
