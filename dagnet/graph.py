@@ -357,7 +357,9 @@ class Graph:
         for source, target in networkx.find_cycle(graph):
             first, second = self.layers[source], self.layers[target]
             shared = next(v for v in first.outputs if v in second.inputs)
-            steps.append(f"layer {first.name!r} writes {shared!r}, which layer {second.name!r} reads")
+            steps.append(
+                f"layer {first.name!r} writes {shared!r}, which layer {second.name!r} reads"
+            )
         return "the graph has a cycle: " + "; ".join(steps)
 
 
@@ -382,9 +384,13 @@ def _check_arity(what: str, record: LayerRecord) -> None:
             )
         for name in names:
             if not isinstance(name, str) or not name:
-                raise GraphError(f"{what}: a {kind}'s name must be a non-empty string, received {name!r}")
+                raise GraphError(
+                    f"{what}: a {kind}'s name must be a non-empty string, received {name!r}"
+                )
     if len(set(record.outputs)) < len(record.outputs):
         raise GraphError(f"{what} writes a variable twice: {', '.join(record.outputs)}")
     both = set(record.inputs) & set(record.outputs)
     if both:
-        raise GraphError(f"{what} would read and write {', '.join(sorted(both))}: a cycle of one layer")
+        raise GraphError(
+            f"{what} would read and write {', '.join(sorted(both))}: a cycle of one layer"
+        )

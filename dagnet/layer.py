@@ -121,9 +121,7 @@ class Layer:
         """Sizes ``(N, C, H, W)`` of the outputs from those of the inputs (NaN where unknown)."""
         return [input_sizes[0]]
 
-    def get_receptive_fields(
-        self, num_inputs: int, num_outputs: int
-    ) -> list[list[ReceptiveField]]:
+    def get_receptive_fields(self, num_inputs: int, num_outputs: int) -> list[list[ReceptiveField]]:
         """Receptive field of each output in each input: ``[input][output]``."""
         return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]
 
@@ -154,6 +152,13 @@ class Layer:
         """Running averages for the training log, or None for a layer that has none."""
         return None
 
+    def statistics_state(self) -> dict[str, float] | None:
+        """What a checkpoint must hold for ``statistics`` to go on from there."""
+        return None
+
+    def load_statistics_state(self, state: dict[str, float]) -> None:
+        """Go on from what ``statistics_state`` gave."""
+
     def reset(self) -> None:
         """Forget running statistics (``DagNN.reset``)."""
 
@@ -164,9 +169,7 @@ class Layer:
 
     def save(self) -> dict[str, Any]:
         """Settings by name, as given to the constructor."""
-        return {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init
-        }
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
 
     @classmethod
     def setting_names(cls) -> tuple[str, ...]:

@@ -304,7 +304,9 @@ def check_format(path: str | os.PathLike, content: Any, expected: str) -> dict[s
     """Return ``content`` if it is a tree of the format ``expected`` that this version can read."""
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected:
-        raise CheckpointError(f"{os.fspath(path)}: expected a file of format {expected}, found {found}")
+        raise CheckpointError(
+            f"{os.fspath(path)}: expected a file of format {expected}, found {found}"
+        )
     if content["version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{os.fspath(path)}: written by a later version (format {content['version']}, this "

@@ -225,7 +225,9 @@ def _dot(net: DagNN, sizes: Mapping[str, Size]) -> str:
         )
     for p in net.params:
         shape = () if p.value is None else p.value.shape
-        label = f"{{{{{p.name}}} | {{{_shape(shape)} | {format_memory(BYTES * math.prod(shape))} }}}}"
+        label = (
+            f"{{{{{p.name}}} | {{{_shape(shape)} | {format_memory(BYTES * math.prod(shape))} }}}}"
+        )
         lines.append(
             f'\t"par_{p.name}" [label="{label}" shape=record style="solid,rounded,filled" '
             f"color=lightsteelblue4 fillcolor=lightsteelblue {font}]"

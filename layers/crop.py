@@ -221,9 +221,7 @@ class Crop(Layer):
             peak = find_peak(scores)
         moved = center + (peak.astype(dtype, copy=False) - _middle(scores)) * self._cell(sides)
         taps = [self._taps(image, moved[i], sides[i]) for i in range(len(image))]
-        patch = xp.stack(
-            [sample(image[i], color[i], *taps[i]) for i in range(len(image))], axis=0
-        )
+        patch = xp.stack([sample(image[i], color[i], *taps[i]) for i in range(len(image))], axis=0)
         saved = {"shape": scores.shape, "peak": peak, "moved": moved, "center": center}
         saved |= {"sides": sides, "weights": weights, "image_size": image.shape[2:]}
         if self.mode == "soft":

@@ -259,7 +259,13 @@ class AveragedLoss(Layer):
             self.average, self.num_averaged = float(self.average), int(self.num_averaged)
 
     def statistics(self):
-        return {"average": float(self.average)}
+        return None if self.ignore_average else {"average": float(self.average)}
+
+    def statistics_state(self):
+        return {"average": float(self.average), "num_averaged": int(self.num_averaged)}
+
+    def load_statistics_state(self, state):
+        self.average, self.num_averaged = state["average"], state["num_averaged"]
 
     def reset(self):
         self.average, self.num_averaged = 0.0, 0

@@ -100,7 +100,9 @@ def golden(file: str, where: Callable[[str], bool] = lambda name: True):
     return pytest.mark.parametrize("case", golden_cases(file, where), indirect=True)
 
 
-def assert_close(actual: Any, expected: np.ndarray, tolerance: float, case: Case, what: str) -> None:
+def assert_close(
+    actual: Any, expected: np.ndarray, tolerance: float, case: Case, what: str
+) -> None:
     """Compare with ``max|a-b| / max|b|``; the error goes into the table that ``--errors`` prints."""
     error = relative_error(actual, expected)
     record_error("golden", case.file, error, f"{case.name} {what}")

@@ -30,7 +30,9 @@ def run(layer, image, scores, center, sides, color=BLUE):
 
 def test_a_side_of_as_many_pixels_as_the_patch_copies_the_pixels():
     # s_z = 3 at 3 pixels: samples fall on pixel centres.
-    (patch, center), _ = run(Crop(size=3, side="exemplar"), ramp(9, 9), score_map((2, 2)), (4, 5), (3, 6))
+    (patch, center), _ = run(
+        Crop(size=3, side="exemplar"), ramp(9, 9), score_map((2, 2)), (4, 5), (3, 6)
+    )
     expected = 100 * np.array([[3], [4], [5]]) + np.array([4, 5, 6])
     assert np.allclose(patch[0, 0], expected)
     assert center.tolist() == [[4, 5]]
@@ -45,18 +47,24 @@ def test_the_centre_moves_by_the_peak_in_frame_pixels():
 
 def test_a_side_twice_the_patch_samples_every_second_pixel_boundary():
     # Samples of a span of 4 pixels at 2 points lie at c - 1 and c + 1.
-    (patch, _), _ = run(Crop(size=2, side="search"), ramp(9, 9), score_map((2, 2)), (4.5, 4.5), (2, 4))
+    (patch, _), _ = run(
+        Crop(size=2, side="search"), ramp(9, 9), score_map((2, 2)), (4.5, 4.5), (2, 4)
+    )
     assert np.allclose(patch[0, 1], [[353.5, 355.5], [553.5, 555.5]])
 
 
 def test_outside_the_frame_is_the_given_colour():
-    (patch, _), _ = run(Crop(size=4, side="search"), ramp(6, 6), score_map((2, 2)), (-20, -20), (2, 4))
+    (patch, _), _ = run(
+        Crop(size=4, side="search"), ramp(6, 6), score_map((2, 2)), (-20, -20), (2, 4)
+    )
     assert np.allclose(patch[0], BLUE[0][:, None, None] * np.ones((4, 4)))
 
 
 def test_half_outside_mixes_with_the_colour_at_the_border():
     # Samples at rows -0.5 and 0.5: half colour, half first row; and the middle of rows 0 and 1.
-    (patch, _), _ = run(Crop(size=2, side="search"), ramp(6, 6), score_map((2, 2)), (0, 2.5), (1, 2))
+    (patch, _), _ = run(
+        Crop(size=2, side="search"), ramp(6, 6), score_map((2, 2)), (0, 2.5), (1, 2)
+    )
     first = 0.5 * BLUE[0, 0] + 0.5 * np.array([2.0, 3.0])
     assert np.allclose(patch[0, 0], [first, [52, 53]])
 
@@ -86,7 +94,9 @@ def test_scatter_puts_each_pixel_at_the_cell_that_lies_there():
     # columns 46, 54, 62, 70 -> 0.5, 1.5, 2.5, 3.5 -> 1, 2, 3, 4 (3 and 4 are beyond the map).
     layer = Crop(size=4, side="exemplar", mode="scatter")
     _, saved = run(layer, ramp(99, 99), score_map((1, 2), (3, 3)), (50, 50), (32, 255))
-    der_patch = np.arange(16.0).reshape(1, 1, 4, 4) * np.array([1.0, 10.0, 100.0]).reshape(1, 3, 1, 1)
+    der_patch = np.arange(16.0).reshape(1, 1, 4, 4) * np.array([1.0, 10.0, 100.0]).reshape(
+        1, 3, 1, 1
+    )
     ders, _ = layer.backward([None] * 5, [], [der_patch, None], saved, Context())
     expected = np.zeros((3, 3))
     expected[0:3, 1] = [111 * 0, 111 * 4, 111 * 8]
@@ -124,9 +134,14 @@ def test_soft_is_differentiable_by_image_scores_and_center(rng, size, side, shap
 
 
 def test_soft_at_a_low_temperature_is_the_peak(rng):
-    image, scores = rng.uniform(0, 255, (1, 3, 40, 50)), rng.permutation(np.arange(25.0)).reshape(1, 1, 5, 5)
+    image, scores = (
+        rng.uniform(0, 255, (1, 3, 40, 50)),
+        rng.permutation(np.arange(25.0)).reshape(1, 1, 5, 5),
+    )
     (hard, _), _ = run(Crop(size=7), image, scores, (20, 25), (10, 20))
-    (soft, _), _ = run(Crop(size=7, mode="soft", temperature=0.01), image, scores, (20, 25), (10, 20))
+    (soft, _), _ = run(
+        Crop(size=7, mode="soft", temperature=0.01), image, scores, (20, 25), (10, 20)
+    )
     assert np.allclose(hard, soft)
 
 
