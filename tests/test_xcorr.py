@@ -1,0 +1,132 @@
+"""Tests of layers.xcorr."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dagnet import Context, ShapeError, Size
+from errors import prove
+from golden import assert_close, golden
+from layers import XCorr, xcorr, xcorr_backward
+
+# (N_z, C, h, w), (N, H, W)
+SHAPES = [
+    ((1, 3, 3, 3), (1, 7, 7)),
+    ((3, 2, 2, 3), (3, 5, 6)),
+    ((3, 2, 4, 1), (3, 5, 4)),
+    ((1, 2, 2, 2), (3, 4, 3)),  # one template for a batch
+    ((2, 3, 1, 1), (2, 3, 2)),
+    ((2, 2, 3, 4), (2, 3, 4)),  # as large as the search region
+    ((1, 2, 3, 1), (1, 6, 1)),  # vectors
+    ((1, 2, 1, 2), (1, 1, 5)),
+]
+
+
+def by_hand(z, x):
+    """The definition, one cell after the other."""
+    n, _, height, width = x.shape
+    h, w = z.shape[2:]
+    y = np.zeros((n, 1, height - h + 1, width - w + 1))
+    for s in range(n):
+        template = z[s if len(z) == n else 0]
+        for i, j in np.ndindex(*y.shape[2:]):
+            y[s, 0, i, j] = (template * x[s, :, i : i + h, j : j + w]).sum()
+    return y
+
+
+@pytest.mark.parametrize("z_shape, x_shape", SHAPES)
+def test_gradient(rng, z_shape, x_shape):
+    z = rng.standard_normal(z_shape)
+    x = rng.standard_normal((x_shape[0], z_shape[1], *x_shape[1:]))
+    prove(XCorr(), [z, x])
+    size = (x_shape[1] - z_shape[2] + 1, x_shape[2] - z_shape[3] + 1)
+    prove(XCorr(weight=rng.standard_normal(size)), [z, x])
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-13)])
+@pytest.mark.parametrize("z_shape, x_shape", SHAPES)
+def test_is_the_sum_over_the_window_of_each_cell(rng, z_shape, x_shape, dtype, tolerance):
+    z = rng.standard_normal(z_shape).astype(dtype)
+    x = rng.standard_normal((x_shape[0], z_shape[1], *x_shape[1:])).astype(dtype)
+    y = xcorr(z, x)
+    assert y.dtype == dtype
+    assert np.abs(y - by_hand(z.astype(float), x.astype(float))).max() < tolerance * 10
+    assert all(d.dtype == dtype for d in xcorr_backward(z, x, y))
+
+
+@golden("siamfc_xcorr")
+def test_equals_the_original(case):
+    check_golden(case)
+
+
+@golden("siamfc_xcorr_real")
+def test_equals_the_original_at_the_size_of_siamfc(case):
+    check_golden(case)
+
+
+def check_golden(case):
+    z, x, dzdy = case.tensor("z"), case.tensor("x"), case.tensor("dzdy")
+    layer = XCorr()
+    (y,), saved = layer.forward([z, x], [], Context())
+    (dz, dx), _ = layer.backward([z, x], [], [dzdy], saved, Context())
+    assert_close(y, case.tensor("y"), case.tolerance, case, "y")
+    assert_close(dz, case.tensor("dz"), case.tolerance, case, "dz")
+    assert_close(dx, case.tensor("dx"), case.tolerance, case, "dx")
+
+
+def test_one_template_for_a_batch_is_its_copies(rng):
+    z, x = rng.standard_normal((1, 4, 3, 3)), rng.standard_normal((3, 4, 6, 6))
+    copies = np.repeat(z, 3, axis=0)
+    assert np.allclose(xcorr(z, x), xcorr(copies, x), atol=1e-13)
+    der = rng.standard_normal((3, 1, 4, 4))
+    dz, dx = xcorr_backward(z, x, der)
+    dz_copies, dx_copies = xcorr_backward(copies, x, der)
+    assert np.allclose(dz, dz_copies.sum(axis=0, keepdims=True))
+    assert np.allclose(dx, dx_copies)
+
+
+def test_the_peak_lies_where_the_template_was_cut(rng):
+    x = rng.standard_normal((1, 8, 20, 21))
+    y = xcorr(x[:, :, 5:11, 9:15], x)
+    assert np.unravel_index(y.argmax(), y.shape)[2:] == (5, 9)
+
+
+def test_sizes_are_those_of_the_output_and_the_field_is_the_whole_plane():
+    z, x = np.zeros((2, 4, 3, 2)), np.zeros((2, 4, 8, 9))
+    (y,), _ = XCorr().forward([z, x], [], Context())
+    assert XCorr().get_output_sizes([Size(*z.shape), Size(*x.shape)]) == [Size(*y.shape)]
+    fields = XCorr().get_receptive_fields(2, 1)
+    assert [f[0].size for f in fields] == [(math.inf, math.inf)] * 2
+
+
+def test_settings_of_saved_siamfc_networks_are_accepted():
+    layer = XCorr(
+        opts=("cuDNN",), expect=None, visualization_active=0, visualization_grid_sz=8,
+        weight=np.zeros((0, 0)),
+    )
+    assert layer.weight is None
+    assert layer.save()["opts"] == ("cuDNN",)
+
+
+@pytest.mark.parametrize(
+    "z_shape, x_shape, place, message",
+    [
+        ((1, 3, 3, 3), (1, 2, 7, 7), 1, "same channels"),
+        ((2, 3, 3, 3), (3, 3, 7, 7), 0, "one template, or one for each"),
+        ((1, 3, 8, 3), (1, 3, 7, 7), 0, "must not be larger"),
+        ((3, 3, 3), (1, 3, 7, 7), 0, "N, C, H, W"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(z_shape, x_shape, place, message):
+    with pytest.raises(ShapeError, match=message) as caught:
+        XCorr().forward([np.zeros(z_shape), np.zeros(x_shape)], [], Context())
+    assert caught.value.input == place
+
+
+def test_a_weight_of_another_size_is_refused():
+    inputs = [np.zeros((1, 3, 3, 3)), np.zeros((1, 3, 7, 7))]
+    with pytest.raises(ShapeError, match="weight"):
+        XCorr(weight=np.ones((4, 5))).forward(inputs, [], Context())
+    with pytest.raises(ValueError, match="weight"):
+        XCorr(weight=np.ones(5))
