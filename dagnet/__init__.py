@@ -4,6 +4,7 @@ A port of MatConvNet's ``dagnn.DagNN`` to NumPy and CuPy arrays in ``(N, C, H, W
 """
 
 from .backend import asnumpy, check_device, get_array_module, get_fft_module, to_device
+from .checkpoint import TrainState, find_last_checkpoint, load_checkpoint, save_checkpoint
 from .errors import (
     BackendError,
     CheckpointError,
@@ -13,6 +14,7 @@ from .errors import (
     ShapeError,
     UnknownNameError,
 )
+from .files import atomic_write
 from .geometry import POINT, UNKNOWN, UNKNOWN_SIZE, ReceptiveField, Size
 from .gradient_check import ArgumentCheck, GradientError, check_layer, relative_error
 from .layer import (
@@ -26,11 +28,27 @@ from .layer import (
 )
 from .net import DagNN
 from .records import LayerRecord, Parameter, Variable
+from .solvers import SGD, Solver
+from .train_dag import (
+    Batch,
+    Callback,
+    NonFiniteError,
+    TrainOptions,
+    accumulate_gradients,
+    loss_averages,
+    train_dag,
+)
 from .version import __version__
 
 __all__ = [
+    "POINT",
+    "SGD",
+    "UNKNOWN",
+    "UNKNOWN_SIZE",
     "ArgumentCheck",
     "BackendError",
+    "Batch",
+    "Callback",
     "CheckpointError",
     "Context",
     "DagNN",
@@ -42,24 +60,32 @@ __all__ = [
     "Layer",
     "LayerError",
     "LayerRecord",
-    "POINT",
+    "NonFiniteError",
     "Parameter",
     "ReceptiveField",
     "ShapeError",
     "Size",
-    "UNKNOWN",
-    "UNKNOWN_SIZE",
+    "Solver",
+    "TrainOptions",
+    "TrainState",
     "UnknownNameError",
     "Variable",
     "__version__",
+    "accumulate_gradients",
     "asnumpy",
+    "atomic_write",
     "check_device",
     "check_layer",
+    "find_last_checkpoint",
     "get_array_module",
     "get_fft_module",
     "layer_class",
+    "load_checkpoint",
+    "loss_averages",
     "register_layer",
     "registered_layers",
     "relative_error",
+    "save_checkpoint",
     "to_device",
+    "train_dag",
 ]

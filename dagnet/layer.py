@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .errors import DagNNError
-from .geometry import UNKNOWN, POINT, ReceptiveField, Size
+from .geometry import POINT, UNKNOWN, ReceptiveField, Size
 
 Arrays = Sequence[Any]
 

@@ -1,0 +1,51 @@
+"""What the commands share: version, help with defaults, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from dagnet import DagNNError, __version__
+
+# Exit status of a command that was given something it cannot work with.
+USAGE_ERROR = 2
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not for options that have none."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def make_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser for ``python -m name`` with ``--version`` and ``--help`` that shows defaults.
+
+    Abbreviated options are refused.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=description,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"dsiam {__version__}")
+    return parser
+
+
+def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Run a command's ``main``; a bad input ends it with one line and exit status 2.
+
+    Ctrl-C ends it with exit status 130, as shells have it.
+    """
+    try:
+        main(None)
+    except (DagNNError, OSError, ValueError, ImportError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,48 @@
+"""Installation of the packages dagnet, layers, dsiam_net and matlab_import."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec((ROOT / "dagnet" / "version.py").read_text(), VERSION)
+
+DEV = ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6", "scikit-image>=0.22"]
+
+setup(
+    name="dsiam",
+    version=VERSION["__version__"],
+    description="DSiam (ICCV 2017) on a faithful port of MatConvNet's DagNN, in NumPy and CuPy",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    python_requires=">=3.10",
+    packages=find_packages(
+        include=["dagnet*", "layers*", "dsiam_net*", "matlab_import*"],
+    ),
+    package_data={"layers": ["kernels/*.cu"]},
+    install_requires=[
+        "h5py>=3.10",
+        "imageio>=2.31",
+        "imageio-ffmpeg>=0.4.9",
+        "matplotlib>=3.8",
+        "networkx>=3.1",
+        "numpy>=2.0",
+        "opencv-python-headless>=4.10",
+        "scipy>=1.13",
+        "threadpoolctl>=3.1",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cuda12": ["cupy-cuda12x>=14"],
+        "cuda13": ["cupy-cuda13x>=14"],
+        "photographs": ["scikit-image>=0.22"],
+        "pth": ["torch>=2.2"],
+        "dev": DEV,
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
