@@ -1,0 +1,210 @@
+"""Networks from ``.mat`` files of MatConvNet, in DagNN layout and (through ``simplenn``) SimpleNN."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import layers  # noqa: F401  registers every layer
+from dagnet import DagNN, DagNNError, layer_class
+from dagnet.records import TRAIN_METHODS
+
+from .axes import Convert, by_shape, parameter_axes
+from .errors import MatFileError
+from .mat_file import read_mat
+from .settings import layer_settings
+from .simplenn import network_of_simple_nn
+from .values import MatlabObject, is_empty, kind, number, structs, text, texts, to_python
+
+# Fields that are read. Others are kept among the unused, but for those that only mean something
+# while MATLAB runs.
+_NETWORK_FIELDS = ("layers", "vars", "params", "meta")
+_PARAM_FIELDS = ("name", "value", "learningRate", "weightDecay", "trainMethod", "der", "fanout")
+
+
+def load_network(path: str | PathLike) -> DagNN:
+    """Read a network from a ``.mat`` file of MatConvNet, DagNN or SimpleNN.
+
+    The network is the variable ``net``, or the file's only struct that has ``layers``, or
+    (SimpleNN) the variables ``layers`` and ``meta`` themselves. Layers, variables and parameters
+    keep their names. Arrays become (N, C, H, W), filters (out, in / groups, kh, kw), biases and
+    batch-norm factors (C,), moments (C, 2), fusion maps (H, W), in the file's dtype.
+
+    Parameters
+    ----------
+    path : path of a ``.mat`` file of version 5, 6, 7 or 7.3
+
+    Returns
+    -------
+    DagNN
+        On the CPU, in mode ``normal``. ``net.meta`` holds the file's ``meta`` in Python form
+        (arrays with MATLAB's axes). Settings that the layers here do not know are kept, with a
+        UserWarning, in ``net.meta['unused'][layer][setting]``. How a parameter is trained
+        (``train_method``) is not in such files, so the layer decides it.
+
+    Raises
+    ------
+    MatFileError
+        If the file is none, holds no network, or one that cannot be built here; the message
+        names the file and the layer or parameter.
+    OSError
+        If there is no such file or it cannot be opened.
+    """
+    path = Path(path)
+    return build_network(find_network(read_mat(path), path), path)
+
+
+def find_network(variables: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The struct with ``layers`` among the variables of a file.
+
+    Raises
+    ------
+    MatFileError
+        If there is none, or several and none is called ``net``.
+    """
+    found = ", ".join(f"{n} ({kind(v)})" for n, v in variables.items()) or "no variables"
+    net = variables.get("net")
+    if isinstance(net, MatlabObject):
+        raise MatFileError(
+            f"{path}: net is a MATLAB {kind(net)}, which only MATLAB can read; there, write "
+            "net = net.saveobj() before save"
+        )
+    candidates = [v for v in (net, variables) if isinstance(v, dict) and "layers" in v]
+    if not candidates:
+        candidates = [v for v in variables.values() if isinstance(v, dict) and "layers" in v]
+        if len(candidates) > 1:
+            raise MatFileError(f"{path}: expected one network, or one called net, found {found}")
+    if not candidates:
+        raise MatFileError(
+            f"{path}: expected a network of MatConvNet (a struct net with layers, or variables "
+            f"layers and meta), found {found}"
+        )
+    return candidates[0]
+
+
+def is_dag(struct: Mapping[str, Any]) -> bool:
+    """Whether a network struct is a DagNN's; a SimpleNN's layers have no ``block``."""
+    entries = struct["layers"]
+    first = entries[0] if isinstance(entries, list) and entries else entries
+    return isinstance(first, dict) and "block" in first
+
+
+def build_network(struct: Mapping[str, Any], path: Path) -> DagNN:
+    """A ``DagNN`` from the struct that ``find_network`` found; errors as in ``load_network``."""
+    try:
+        return _dag(struct) if is_dag(struct) else network_of_simple_nn(struct)
+    except DagNNError as exc:
+        raise MatFileError(f"{path}: {exc}") from exc
+
+
+def parameter_converters(struct: Mapping[str, Any]) -> dict[str, Convert]:
+    """How to convert each parameter of a DagNN struct, by name: its first user decides."""
+    converters: dict[str, Convert] = {}
+    for entry in structs(struct["layers"], "layers"):
+        for place, name in enumerate(texts(entry["params"], "params of a layer")):
+            converters.setdefault(name, parameter_axes(entry["type"], place))
+    return converters
+
+
+def _dag(struct: Mapping[str, Any]) -> DagNN:
+    entries = structs(struct["layers"], "layers")
+    values = _values(struct)
+    net = DagNN()
+    meta = to_python(struct.get("meta", {}))
+    net.meta = meta if isinstance(meta, dict) else {}
+    for place, entry in enumerate(entries, start=1):
+        _add_layer(net, place, entry, values)
+    net.rebuild()
+    for entry in structs(struct.get("params", []), "params"):
+        _set_parameter(net, entry, values)
+    for entry in structs(struct.get("vars", []), "vars"):
+        name = text(entry.get("name", ""), "name of a variable")
+        if net.get_var_index(name) is not None and not is_empty(entry.get("precious", [])):
+            net.get_var(name).precious = bool(number(entry["precious"], f"vars, {name}.precious"))
+    _keep_unused(net, "net", "network", {
+        name: to_python(value) for name, value in struct.items() if name not in _NETWORK_FIELDS
+    })
+    return net
+
+
+def _values(struct: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the parameters by name, in this project's axes; None where MATLAB has ``[]``."""
+    converters = parameter_converters(struct)
+    values = {}
+    for entry in structs(struct.get("params", []), "params"):
+        name, value = entry.get("name"), entry.get("value", [])
+        if is_empty(value):
+            values[name] = None
+            continue
+        try:
+            values[name] = converters.get(name, by_shape)(value)
+        except (MatFileError, AttributeError) as exc:
+            raise MatFileError(f"parameter {name!r}: {exc}") from exc
+    return values
+
+
+def _add_layer(
+    net: DagNN, place: int, entry: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    missing = {"name", "type", "inputs", "outputs", "params", "block"} - set(entry)
+    if missing:
+        raise MatFileError(f"layer {place} lacks the field {', '.join(sorted(missing))}")
+    name, type_name = text(entry["name"], f"layer {place}, name"), entry["type"]
+    what = f"layer {name!r} ({type_name})"
+    inputs, outputs, params = (
+        texts(entry[field], f"{what}, {field}") for field in ("inputs", "outputs", "params")
+    )
+    block = {} if is_empty(entry["block"]) else entry["block"]
+    if not isinstance(block, dict):
+        raise MatFileError(f"{what}, block: expected a struct, found {kind(block)}")
+    try:
+        cls = layer_class(type_name)
+        settings, unused = layer_settings(cls, block)
+        if "num_channels" in cls.setting_names() and "num_channels" not in settings:
+            # Networks that came from SimpleNN leave it empty.
+            multipliers = values.get(params[0]) if params else None
+            settings["num_channels"] = None if multipliers is None else len(multipliers)
+        net.add_layer(name, cls(**settings), inputs, outputs, params, skip_rebuild=True)
+    except (DagNNError, ValueError, TypeError) as exc:
+        raise MatFileError(f"{what}: {exc}") from exc
+    _keep_unused(net, name, what, unused)
+
+
+def _set_parameter(net: DagNN, entry: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    name = text(entry.get("name", ""), "name of a parameter")
+    what = f"parameter {name!r}"
+    if net.get_param_index(name) is None:
+        _keep_unused(net, name, f"{what}, which no layer uses", {"value": values.get(name)})
+        return
+    record = net.get_param(name)
+    record.value = values[name]
+    for field, attribute in (("learningRate", "learning_rate"), ("weightDecay", "weight_decay")):
+        if not is_empty(entry.get(field, [])):
+            setattr(record, attribute, number(entry[field], f"{what}, {field}"))
+    method = text(entry.get("trainMethod", ""), f"{what}, trainMethod")
+    if method:
+        if method not in TRAIN_METHODS:
+            raise MatFileError(
+                f"{what}: trainMethod must be one of {TRAIN_METHODS}, found {method!r}"
+            )
+        record.train_method = method
+    _keep_unused(net, name, what, {
+        field: to_python(value)
+        for field, value in entry.items()
+        if field not in _PARAM_FIELDS and not is_empty(value)
+    })
+
+
+def _keep_unused(net: DagNN, name: str, what: str, unused: Mapping[str, Any]) -> None:
+    if not unused:
+        return
+    net.meta.setdefault("unused", {}).setdefault(name, {}).update(unused)
+    warnings.warn(
+        f"{what}: {', '.join(unused)} is not known here, has no effect, and is kept in "
+        f"meta['unused'][{name!r}]",
+        UserWarning,
+        stacklevel=5,
+    )

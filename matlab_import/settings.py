@@ -1,0 +1,128 @@
+"""Settings of layers: MATLAB's block properties and the fields of this project's layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dagnet import Layer
+
+from .axes import size4, tensor
+from .errors import MatFileError
+from .values import MatlabObject, is_empty, kind, to_python
+
+# Axis numbers of MATLAB, 1-based in (H, W, C, N), as axes of (N, C, H, W).
+_AXIS = {1: 2, 2: 3, 3: 1, 4: 0}
+
+# Names that are not MATLAB's in Python's spelling.
+_RENAMED = {"isrep": "is_rep", "calsum": "sum_channels"}
+
+
+def python_name(name: str) -> str:
+    """MATLAB's spelling in Python's: ``hasBias`` is ``has_bias``, ``poolSize`` ``pool_size``."""
+    return _RENAMED.get(name) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def setting_value(value: Any) -> Any:
+    """A property as a setting: whole numbers are ``int``, vectors and cells are tuples.
+
+    ``[]`` is None. Matrices keep MATLAB's axes.
+    """
+    if isinstance(value, list):
+        return tuple(setting_value(v) for v in value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        if value.size == 0:
+            return None
+        if value.size == max(value.shape):
+            numbers = tuple(_number(v) for v in value.ravel().tolist())
+            return numbers if len(numbers) > 1 else numbers[0]
+        return value
+    return to_python(value)
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    """A size: MATLAB's own drops trailing ones, but never below two numbers."""
+    numbers = setting_value(value)
+    if isinstance(numbers, int):
+        return (numbers,)
+    if not isinstance(numbers, tuple) or not all(type(n) is int for n in numbers):
+        raise MatFileError(f"expected a size, found a {kind(value)}")
+    return numbers
+
+
+def _size(value: Any) -> dict[str, Any]:
+    return {"size": size4(_numbers(value))}
+
+
+def _dim(value: Any) -> dict[str, Any]:
+    return {"dim": _AXIS[setting_value(value)]}
+
+
+def _loss_options(value: Any) -> dict[str, Any]:
+    """Instance weights leave the options: in MATLAB they are the pair 'instanceWeights', W."""
+    options = list(value) if isinstance(value, list) else []
+    settings: dict[str, Any] = {}
+    rest: list[Any] = []
+    for name, option in zip(options[::2], options[1::2]):
+        if str(name).lower() == "instanceweights":
+            if not is_empty(option):
+                settings["instance_weights"] = tensor(option)
+        else:
+            rest += [name, setting_value(option)]
+    return {**settings, "opts": tuple(rest)}
+
+
+# Properties whose numbers are about axes, by type of layer.
+_SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
+    ("dagnn.Conv", "size"): _size,
+    ("dagnn.ConvTranspose", "size"): _size,
+    ("dagnn.Scale", "size"): _size,
+    ("dagnn.Concat", "dim"): _dim,
+    ("dagnn.Loss", "opts"): _loss_options,
+}
+
+
+def layer_settings(
+    layer_class: type[Layer], block: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort the properties of a block into settings of a layer and what it does not know.
+
+    Parameters
+    ----------
+    layer_class : class of the layer
+    block : properties in plain MATLAB form
+
+    Returns
+    -------
+    settings : dict
+        For the constructor. A property that is ``[]`` is left out: it is unset in MATLAB.
+    unused : dict
+        Properties that the layer has no setting for, by MATLAB's name, unless they are empty.
+
+    Raises
+    ------
+    MatFileError
+        If a size or an axis cannot be understood.
+    """
+    known = layer_class.setting_names()
+    settings: dict[str, Any] = {}
+    unused: dict[str, Any] = {}
+    for name, value in block.items():
+        special = _SPECIAL.get((layer_class.type_name, name))
+        key = python_name(name)
+        if special is not None:
+            settings.update(special(value))
+        elif key in known and not isinstance(value, MatlabObject):
+            setting = setting_value(value)
+            if setting is not None:
+                settings[key] = setting
+        elif not is_empty(value):
+            unused[name] = to_python(value)
+    return settings, unused
