@@ -3,38 +3,73 @@
 Importing this package registers every layer with ``dagnet``.
 """
 
+from .batch_norm import (
+    BatchNorm,
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_stored,
+    batch_norm_stored_backward,
+)
 from .center_threshold_error import CenterThresholdError, center_threshold_error, precision_auc
 from .cir_conv import CirConv, cir_conv, cir_conv_backward, cir_conv_sum
+from .conv import Conv, conv, conv_backward
 from .crop import Crop, find_peak
+from .elefusion import Elefusion, elefusion, elefusion_backward
+from .eltwise import Eltwise, background_mask
 from .loss import LOSSES, AveragedLoss, Loss, LossFunction, loss, loss_backward
+from .lrn import LRN, lrn, lrn_backward
 from .max_score_error import MaxScoreError, max_score_error
+from .pooling import Pooling, avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from .relu import ReLU, relu, relu_backward
 from .resize import imresize, imresize_adjoint, resize_matrix
 from .rlr import RLR, filter_from_pair, rlr, rlr_backward, update_change
+from .softmax import SoftMax, softmax, softmax_backward
 from .xcorr import XCorr, xcorr, xcorr_backward
 
 __all__ = [
     "LOSSES",
+    "LRN",
     "RLR",
     "AveragedLoss",
+    "BatchNorm",
     "CenterThresholdError",
     "CirConv",
+    "Conv",
     "Crop",
+    "Elefusion",
+    "Eltwise",
     "Loss",
     "LossFunction",
     "MaxScoreError",
+    "Pooling",
     "ReLU",
+    "SoftMax",
     "XCorr",
+    "avg_pool",
+    "avg_pool_backward",
+    "background_mask",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_stored",
+    "batch_norm_stored_backward",
     "center_threshold_error",
     "cir_conv",
     "cir_conv_backward",
     "cir_conv_sum",
+    "conv",
+    "conv_backward",
+    "elefusion",
+    "elefusion_backward",
     "filter_from_pair",
     "find_peak",
     "imresize",
     "imresize_adjoint",
     "loss",
     "loss_backward",
+    "lrn",
+    "lrn_backward",
+    "max_pool",
+    "max_pool_backward",
     "max_score_error",
     "precision_auc",
     "relu",
@@ -42,6 +77,8 @@ __all__ = [
     "resize_matrix",
     "rlr",
     "rlr_backward",
+    "softmax",
+    "softmax_backward",
     "update_change",
     "xcorr",
     "xcorr_backward",

@@ -1,0 +1,28 @@
+"""Formulas of the originals that are not the derivatives they stand for.
+
+The layers have the exact forms. These are kept so that the originals' outputs can be reproduced
+all the same, and so that tests can show the difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def bnorm_backward_given_moments(
+    x: Any, multipliers: Any, der_y: Any, moments: Any
+) -> tuple[Any, Any, Any, Any]:
+    """``vl_nnbnorm``'s derivatives with given moments: (dx, dg, db, moments).
+
+    ``nnbnorm.cu``, ``batch_normalize_backward``: the formula of batch statistics, although given
+    moments do not depend on ``x``. The derivatives by multipliers and biases are right. In the
+    place of the derivative by the moments it returns the moments.
+    """
+    mean, sigma, g = (v[:, None, None] for v in (*moments.T, multipliers))
+    mass = x.size / x.shape[1]
+    der_biases = der_y.sum(axis=(0, 2, 3))
+    der_multipliers = (der_y * (x - mean) / sigma).sum(axis=(0, 2, 3))
+    muz = der_biases[:, None, None] / mass
+    through_sigma = der_multipliers[:, None, None] * (x - mean) / (mass * sigma)
+    der_x = g / sigma * (der_y - muz - through_sigma)
+    return der_x.astype(x.dtype), der_multipliers, der_biases, moments
