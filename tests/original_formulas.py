@@ -26,3 +26,13 @@ def bnorm_backward_given_moments(
     through_sigma = der_multipliers[:, None, None] * (x - mean) / (mass * sigma)
     der_x = g / sigma * (der_y - muz - through_sigma)
     return der_x.astype(x.dtype), der_multipliers, der_biases, moments
+
+
+def sum_w_backward(x1: Any, x2: Any, dzdy: Any) -> tuple[Any, Any, Any]:
+    """``Sum_w.m``'s derivatives by its two maps and its weights, for maps of one size.
+
+    The maps enter ``y = w . x1 + (1 - w) . x2`` with weights, and still get ``dzdy`` as it is; the
+    derivative by ``w`` is divided by the number of samples. Arrays are (N, 1, H, W), ``w``'s is
+    (H, W).
+    """
+    return dzdy, dzdy, ((x1 - x2) * dzdy).sum(axis=(0, 1)) / len(x1)
