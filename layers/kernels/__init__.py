@@ -1,0 +1,11 @@
+"""Kernels of the operations that most of the time goes into, per backend.
+
+A layer's file asks ``choose(operation, x)`` and runs what it gets. A faster kernel is a module
+here that calls ``register`` and is imported below; its test compares it with the operation's
+reference, over ``registered(operation)``.
+"""
+
+from . import conv_im2row  # noqa: F401  (registers itself)
+from .registry import Kernel, choose, register, registered
+
+__all__ = ["Kernel", "choose", "register", "registered"]
