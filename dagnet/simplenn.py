@@ -46,7 +46,8 @@ class _Kind:
 
     def knows(self) -> set[str]:
         """Names of the fields that have an effect."""
-        own = ("filters", "biases", *_TRAINING) if self.suffixes else ()
+        # ``size`` repeats the shape of the filters.
+        own = ("filters", "biases", "size", *_TRAINING) if self.suffixes else ()
         return {*_COMMON, *self.settings, *own}
 
 

@@ -6,6 +6,7 @@ The only place that knows MATLAB's axes and names.
 from .errors import MatFileError
 from .mat_file import load_matrix, read_mat
 from .network import load_network
+from .siamfc_pth import load_siamfc_pth, siamfc_from_state_dict
 from .training import TrainingFile, load_training
 from .values import MatlabObject
 
@@ -15,6 +16,8 @@ __all__ = [
     "TrainingFile",
     "load_matrix",
     "load_network",
+    "load_siamfc_pth",
     "load_training",
     "read_mat",
+    "siamfc_from_state_dict",
 ]

@@ -68,13 +68,17 @@ PARAMETERS: Mapping[str, tuple[Convert, ...]] = MappingProxyType(
         "dagnn.ConvTranspose": (tensor, vector),
         "dagnn.BatchNorm": (vector, vector, moments),
         "dagnn.Scale": (tensor, tensor),
-        "Sum_w": (plane,),
     }
 )
+
+# Layers whose parameters are maps, however many.
+FUSIONS = ("Sum_w", "Elefusion")
 
 
 def parameter_axes(type_name: str, place: int) -> Convert:
     """How to convert the parameter at ``place`` (0-based) of a layer of this type."""
+    if type_name in FUSIONS:
+        return plane
     known = PARAMETERS.get(type_name, ())
     return known[place] if place < len(known) else by_shape
 

@@ -1,15 +1,15 @@
-"""Networks from ``.mat`` files of MatConvNet, in DagNN layout and (through ``simplenn``) SimpleNN."""
+"""Networks from ``.mat`` files of MatConvNet: DagNN, and SimpleNN through ``simplenn``."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import layers  # noqa: F401  registers every layer
-from dagnet import DagNN, DagNNError, layer_class
+from dagnet import DagNN, DagNNError, Layer, layer_class
 from dagnet.records import TRAIN_METHODS
 
 from .axes import Convert, by_shape, parameter_axes
@@ -18,6 +18,9 @@ from .mat_file import read_mat
 from .settings import layer_settings
 from .simplenn import network_of_simple_nn
 from .values import MatlabObject, is_empty, kind, number, structs, text, texts, to_python
+
+# Types of the original's that have another name here.
+_TYPES = {"Sum_w": "Elefusion"}
 
 # Fields that are read. Others are kept among the unused, but for those that only mean something
 # while MATLAB runs.
@@ -161,16 +164,26 @@ def _add_layer(
     if not isinstance(block, dict):
         raise MatFileError(f"{what}, block: expected a struct, found {kind(block)}")
     try:
-        cls = layer_class(type_name)
+        cls = layer_class(_TYPES.get(type_name, type_name))
         settings, unused = layer_settings(cls, block)
-        if "num_channels" in cls.setting_names() and "num_channels" not in settings:
-            # Networks that came from SimpleNN leave it empty.
-            multipliers = values.get(params[0]) if params else None
-            settings["num_channels"] = None if multipliers is None else len(multipliers)
+        settings = {**_from_wiring(cls, inputs, [values.get(p) for p in params]), **settings}
         net.add_layer(name, cls(**settings), inputs, outputs, params, skip_rebuild=True)
     except (DagNNError, ValueError, TypeError) as exc:
         raise MatFileError(f"{what}: {exc}") from exc
     _keep_unused(net, name, what, unused)
+
+
+def _from_wiring(
+    cls: type[Layer], inputs: Sequence[str], params: Sequence[Any]
+) -> dict[str, Any]:
+    """Settings that MATLAB's layers leave empty or do not have."""
+    known = cls.setting_names()
+    settings = {}
+    if "num_channels" in known and params and params[0] is not None:
+        settings["num_channels"] = len(params[0])
+    if "num_maps" in known:
+        settings["num_maps"] = len(inputs)
+    return settings
 
 
 def _set_parameter(net: DagNN, entry: Mapping[str, Any], values: Mapping[str, Any]) -> None:

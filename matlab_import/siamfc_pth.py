@@ -229,8 +229,8 @@ def _refuse_other_networks(
 ) -> None:
     if norm + "weight" in arrays:
         raise MatFileError(
-            f"expected SiamFC's network (AlexNetV1), found a batch norm after conv5 ({norm}weight), "
-            "as AlexNetV3 has it"
+            "expected SiamFC's network (AlexNetV1), found a batch norm after conv5 "
+            f"({norm}weight), as AlexNetV3 has it"
         )
     if (len(filters[1]), len(filters[5])) == _ALEXNET_V2_FILTERS:
         raise MatFileError(

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from golden import GOLDENS, SHARED
-from mat73_writer import Opaque, write_mat73
+from mat_writers import WRITERS, Opaque, write_mat5, write_mat73
 from matlab_import import MatFileError, MatlabObject, load_matrix, read_mat
 from matlab_import.values import kind, number, structs, text, texts, to_python
 
@@ -33,40 +33,6 @@ VALUES = {
     "empty_cell": [],
     "struct": {"name": "conv1", "inner": {"pad": np.array([[0.0, 1.0, 2.0, 3.0]])}},
     "structs": [{"name": "a", "n": np.array([[1.0]])}, {"name": "b", "n": np.array([[2.0]])}],
-}
-
-
-def _for_scipy(value):
-    """The form from which ``savemat`` writes what ``value`` stands for."""
-    if isinstance(value, dict):
-        return {name: _for_scipy(v) for name, v in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        array = np.empty((1, len(value)), [(name, object) for name in value[0]])
-        for i, element in enumerate(value):
-            for name, v in element.items():
-                array[0, i][name] = _for_scipy(v)
-        return array
-    if isinstance(value, list):
-        array = np.empty((1, len(value)) if value else (0, 0), object)
-        for i, v in enumerate(value):
-            array[0, i] = _for_scipy(v)
-        return array
-    return value
-
-
-def write_mat5(path, variables, compressed=True):
-    scipy.io.savemat(
-        path, {name: _for_scipy(v) for name, v in variables.items()}, do_compression=compressed
-    )
-
-
-WRITERS = {
-    "version 6": lambda path, variables: write_mat5(path, variables, compressed=False),
-    "version 7": write_mat5,
-    "version 7.3": write_mat73,
-    "version 7.3 without user block": lambda path, variables: write_mat73(
-        path, variables, user_block=False
-    ),
 }
 
 

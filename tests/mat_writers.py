@@ -1,7 +1,9 @@
-"""Small files laid out as MATLAB lays out version 7.3, for the tests of the reader.
+"""Small ``.mat`` files of every version, for the tests of the readers.
 
-Written from what is known of the format (see ``matlab_import/mat73.py``), with h5py: MATLAB's
-header in a user block of 512 bytes, axes reversed, cells and struct arrays as references.
+Values are dicts (structs), lists of dicts (struct arrays), other lists (cells, 1 x n), ``str``
+(char) and arrays with MATLAB's axes, two or more. Versions 6 and 7 are written by SciPy. Version
+7.3 is written with h5py from what is known of the format (see ``matlab_import/mat73.py``):
+MATLAB's header in a user block of 512 bytes, axes reversed, cells and struct arrays as references.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import scipy.io
 
 USER_BLOCK = 512
 _CLASSES = {"float64": "double", "float32": "single", "bool": "logical"}
@@ -26,9 +29,31 @@ class Opaque:
         self.class_name = class_name
 
 
+def write_mat5(path: Path, variables: dict[str, Any], *, compressed: bool = True) -> None:
+    """Write a file of version 7, or 6, which is not compressed."""
+    content = {name: _for_scipy(value) for name, value in variables.items()}
+    scipy.io.savemat(path, content, do_compression=compressed, long_field_names=True)
+
+
+def _for_scipy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _for_scipy(v) for name, v in value.items()}
+    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        array = np.empty((1, len(value)), [(name, object) for name in value[0]])
+        for i, element in enumerate(value):
+            for name, v in element.items():
+                array[0, i][name] = _for_scipy(v)
+        return array
+    if isinstance(value, list):
+        array = np.empty((1, len(value)) if value else (0, 0), object)
+        for i, v in enumerate(value):
+            array[0, i] = _for_scipy(v)
+        return array
+    return value
+
+
 def write_mat73(path: Path, variables: dict[str, Any], *, user_block: bool = True) -> None:
-    """Write dicts (structs), lists of dicts (struct arrays), other lists (cells, 1 x n), str
-    (char) and arrays (as they are in MATLAB, two axes or more)."""
+    """Write a file of version 7.3, with MATLAB's header unless ``user_block`` is False."""
     with h5py.File(path, "w", userblock_size=USER_BLOCK if user_block else 0) as file:
         for name, value in variables.items():
             _write(file, name, value)
@@ -103,3 +128,13 @@ def _write_references(group, name, values: list) -> h5py.Dataset:
 
 def _set_class(item, class_name: str) -> None:
     item.attrs["MATLAB_class"] = np.bytes_(class_name)
+
+
+WRITERS = {
+    "version 6": lambda path, variables: write_mat5(path, variables, compressed=False),
+    "version 7": write_mat5,
+    "version 7.3": write_mat73,
+    "version 7.3 without user block": lambda path, variables: write_mat73(
+        path, variables, user_block=False
+    ),
+}
