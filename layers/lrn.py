@@ -40,7 +40,7 @@ def lrn(x: Any, param: Param) -> Any:
     """``y = x L^-beta`` with ``L_k = kappa + alpha sum over q in Q(k) of x_q^2``.
 
     ``Q(k)`` are the channels from ``k - floor((N - 1) / 2)`` to ``k + ceil((N - 1) / 2)`` that
-    exist. The power is exact; the original's CPU code approximates it to 3 digits (``fast_pow``).
+    exist. The power is exact; that of the original's CPU code errs by up to 0.3 % (``fast_pow``).
 
     Parameters
     ----------
