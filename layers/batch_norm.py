@@ -67,9 +67,7 @@ def _batch_norm_backward(
 register("batch_norm", Kernel("reference", _batch_norm, _batch_norm_backward))
 
 
-def batch_norm(
-    x: Any, multipliers: Any, biases: Any, epsilon: float = 1e-5
-) -> tuple[Any, Any]:
+def batch_norm(x: Any, multipliers: Any, biases: Any, epsilon: float = 1e-5) -> tuple[Any, Any]:
     """Normalise each channel by the mean and deviation of this batch.
 
     Parameters
@@ -94,9 +92,7 @@ def batch_norm(
     return choose("batch_norm", x).forward(x, multipliers, biases, epsilon)
 
 
-def batch_norm_backward(
-    x: Any, multipliers: Any, der_y: Any, moments: Any
-) -> tuple[Any, Any, Any]:
+def batch_norm_backward(x: Any, multipliers: Any, der_y: Any, moments: Any) -> tuple[Any, Any, Any]:
     """Derivatives of ``batch_norm`` by ``x``, multipliers and biases, from its ``moments``.
 
     With ``t = (x - mean) / sigma`` and ``m`` values a channel: ``dg = sum dy t``,

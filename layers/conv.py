@@ -202,9 +202,7 @@ class Conv(Filter):
 
     def forward(self, inputs, params, context):
         filters, bias = self._arrays(params)
-        y = conv(
-            inputs[0], filters, bias, stride=self.stride, pad=self.pad, dilate=self.dilate
-        )
+        y = conv(inputs[0], filters, bias, stride=self.stride, pad=self.pad, dilate=self.dilate)
         return [y], None
 
     def backward(self, inputs, params, der_outputs, saved, context):

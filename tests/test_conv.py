@@ -30,9 +30,7 @@ GRID = [
 
 
 def arrays(rng, x_shape, f_shape, dtype=np.float64):
-    return [
-        rng.standard_normal(shape).astype(dtype) for shape in (x_shape, f_shape, f_shape[:1])
-    ]
+    return [rng.standard_normal(shape).astype(dtype) for shape in (x_shape, f_shape, f_shape[:1])]
 
 
 def place(stride=1, pad=0, dilate=1):
@@ -78,8 +76,7 @@ def test_equals_scipys_correlation(rng, x_shape, f_shape, stride, pad, dilate):
         for k in range(out):
             first = k // (out // (x_shape[1] // group)) * group
             dense = sum(
-                correlate2d(padded[n, first + c], dilated[k, c], mode="valid")
-                for c in range(group)
+                correlate2d(padded[n, first + c], dilated[k, c], mode="valid") for c in range(group)
             )
             np.testing.assert_allclose(y[n, k], dense[::sv, ::sh] + b[k], atol=1e-12)
 
@@ -113,8 +110,7 @@ def test_dilation_is_a_filter_with_zeros_between(rng):
 def test_groups_are_convolutions_side_by_side(rng, kernel):
     x, f, b = arrays(rng, (2, 6, 7, 5), (9, 2, *kernel))
     parts = [
-        conv(x[:, 2 * g : 2 * g + 2], f[3 * g : 3 * g + 3], b[3 * g : 3 * g + 3])
-        for g in range(3)
+        conv(x[:, 2 * g : 2 * g + 2], f[3 * g : 3 * g + 3], b[3 * g : 3 * g + 3]) for g in range(3)
     ]
     np.testing.assert_allclose(conv(x, f, b), np.concatenate(parts, 1), rtol=0, atol=1e-13)
 
@@ -133,9 +129,7 @@ def test_a_convolution_worked_out_by_hand():
 # From one output row of one sample at a time to everything at once.
 @pytest.mark.parametrize("column_bytes", [1, 1500, 4000, 12000, 1 << 30])
 @pytest.mark.parametrize(("x_shape", "f_shape", "stride", "pad", "dilate"), GRID)
-def test_blocks_of_columns_change_nothing(
-    rng, x_shape, f_shape, stride, pad, dilate, column_bytes
-):
+def test_blocks_of_columns_change_nothing(rng, x_shape, f_shape, stride, pad, dilate, column_bytes):
     x, f, b = arrays(rng, x_shape, f_shape)
     where = tuple(place(stride, pad, dilate).values())
     forward = partial(im2row.conv_im2row, column_bytes=column_bytes)
@@ -256,9 +250,10 @@ def test_initial_filters_have_the_variance_of_he(rng):
 def test_output_sizes_are_those_of_the_output(rng, x_shape, f_shape, stride, pad, dilate):
     x, f, b = arrays(rng, x_shape, f_shape)
     layer = Conv(size=f_shape, stride=stride, pad=pad, dilate=dilate)
-    assert tuple(layer.get_output_sizes([Size(*x_shape)])[0]) == conv(
-        x, f, b, **place(stride, pad, dilate)
-    ).shape
+    assert (
+        tuple(layer.get_output_sizes([Size(*x_shape)])[0])
+        == conv(x, f, b, **place(stride, pad, dilate)).shape
+    )
 
 
 def test_output_size_without_filters(rng):
@@ -273,9 +268,7 @@ def check_golden(case, stride, pad, dilate):
     has_bias = case.arrays.get("b", np.zeros(0)).size > 0
     if has_bias:
         params.append(case.vector("b"))
-    layer = Conv(
-        size=params[0].shape, has_bias=has_bias, stride=stride, pad=pad, dilate=dilate
-    )
+    layer = Conv(size=params[0].shape, has_bias=has_bias, stride=stride, pad=pad, dilate=dilate)
     (y,), saved = layer.forward([x], params, Context())
     (der_x,), der_params = layer.backward([x], params, [dzdy], saved, Context())
     if "y" in case.arrays:
@@ -293,9 +286,7 @@ def check_golden(case, stride, pad, dilate):
 @golden("layers_vl_nnconv")
 def test_equals_vl_nnconv(case):
     options = case.options
-    check_golden(
-        case, options.get("stride", 1), options.get("pad", 0), options.get("dilate", 1)
-    )
+    check_golden(case, options.get("stride", 1), options.get("pad", 0), options.get("dilate", 1))
 
 
 REAL = [c for k in range(1, 6) for c in golden_cases(f"layers_vl_nnconv_real_conv{k}")]

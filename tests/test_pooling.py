@@ -69,7 +69,7 @@ def test_a_tie_goes_to_the_leftmost_column_and_in_it_to_the_topmost_row():
 def test_a_cell_that_wins_several_windows_collects_their_derivatives():
     x = np.zeros((1, 1, 3, 3))
     x[..., 1, 1] = 1
-    y, winners = max_pool(x, (2, 2))
+    _, winners = max_pool(x, (2, 2))
     der_y = np.array([[[[1.0, 2.0], [4.0, 8.0]]]])
     der = max_pool_backward(der_y, winners, (3, 3), (2, 2))
     assert der[0, 0, 1, 1] == 15 and der.sum() == 15
