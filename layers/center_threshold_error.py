@@ -99,7 +99,9 @@ class CenterThresholdError(AveragedLoss):
         Pixels of the search region a cell.
     n_step : int
         Number of thresholds.
-    loss, ignore_average, normalise, opts : kept for saved networks
+    ignore_average : bool
+        Leave the average out of the training log.
+    loss, normalise, opts : kept for saved networks
         Inherited in the original too, and without effect there.
     """
 

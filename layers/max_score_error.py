@@ -125,7 +125,9 @@ class MaxScoreError(AveragedLoss):
 
     Settings
     --------
-    loss, ignore_average, normalise, opts : kept for saved networks
+    ignore_average : bool
+        Leave the average out of the training log.
+    loss, normalise, opts : kept for saved networks
         Inherited in the original too, and without effect there.
     """
 

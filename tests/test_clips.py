@@ -67,7 +67,7 @@ def test_frames_without_a_box_are_never_drawn(make):
 
 
 def test_sequences_that_are_too_short_are_refused(make):
-    with pytest.raises(SequenceError, match="sequence a: expected 10 .* received 9 in a row of 9"):
+    with pytest.raises(SequenceError, match=r"sequence a: expected 10 .* received 9 in a row of 9"):
         ClipSampler([make("a", 9)])
     with pytest.raises(SequenceError, match="received 7 in a row of 14"):
         ClipSampler([make("b", 14, absent=[7, 8])])
@@ -80,7 +80,7 @@ def test_sequences_that_are_too_short_are_refused(make):
 def test_frames_of_one_clip_must_share_one_size(make):
     small, large = make("a", 3), make("b", 3, size=(7, 8))
     clip = ClipFiles(small.paths[:2] + large.paths[:1], small.boxes)
-    with pytest.raises(SequenceError, match="expected a frame of 6x8.* received 7x8"):
+    with pytest.raises(SequenceError, match=r"expected a frame of 6x8.* received 7x8"):
         clip.read()
 
 

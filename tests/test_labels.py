@@ -72,9 +72,9 @@ def test_the_cell_of_a_target_worked_out_by_hand():
 
 def test_the_cell_of_a_target_for_a_batch_and_a_map_that_is_not_square():
     center = np.array([[50.0, 60.0], [20.0, 30.0]])
-    cells = target_cell(
-        center + [[8.0, 0.0], [0.0, 16.0]], center, np.array([[255.0], [510.0]]), map_size=(9, 21)
-    )
+    offset = np.array([[8.0, 0.0], [0.0, 16.0]])
+    sides = np.array([[255.0], [510.0]])
+    cells = target_cell(center + offset, center, sides, map_size=(9, 21))
     assert cells.tolist() == [[5, 10], [4, 11]]
 
 

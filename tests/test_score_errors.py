@@ -35,7 +35,8 @@ def centred(x, label):
 @golden("siamfc_metrics", lambda name: name.startswith("centerThrErr"))
 def test_equals_center_thr_err(case):
     x, label = case.tensor("x"), case.vector("label")
-    assert_close(find_peak(x)[label > 0] + 1, case.matlab("positions")[:, :, 0, 0], 0, case, "positions")
+    positions = case.matlab("positions")[:, :, 0, 0]
+    assert_close(find_peak(x)[label > 0] + 1, positions, 0, case, "positions")
     for inputs in ((x, label), (x, *centred(x, label))):
         layer = CenterThresholdError()
         y = evaluate(layer, *inputs)
@@ -59,7 +60,7 @@ def test_equals_max_score_err(case):
 
 @pytest.mark.golden
 @pytest.mark.skipif(not GOLDENS.is_dir(), reason="golden files not found")
-@pytest.mark.parametrize("cls, name", [(CenterThresholdError, "errdisp"), (MaxScoreError, "errmax")])
+@pytest.mark.parametrize("cls, name", [*zip(BOTH, ["errdisp", "errmax"])])
 def test_averages_of_three_training_steps_equal_the_originals(cls, name):
     layer = cls()
     for step in (1, 2, 3):

@@ -188,4 +188,5 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
 
 
 def test_a_sequence_needs_one_box_a_frame(tmp_path):
-    refused(r"2 frames need boxes of shape \(2, 4\)", Sequence, "s", (tmp_path,) * 2, np.ones((3, 4)))
+    two, three = (tmp_path,) * 2, np.ones((3, 4))
+    refused(r"2 frames need boxes of shape \(2, 4\)", Sequence, "s", two, three)

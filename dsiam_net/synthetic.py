@@ -1,0 +1,235 @@
+"""Videos made by a program: as many as wanted, each with the exact box of its target.
+
+A textured object moves over a textured background: smoothly, now and then with a jump; it turns,
+grows and shrinks. The light changes, objects that look alike pass behind it, bars and blobs pass
+before it and hide a part. What trains or tests a tracker is then there without any file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .clips import Clip, frames_to_array
+from .scene import (
+    SCALE_RANGE,
+    TEXTURE_SCALE,
+    Background,
+    Cutout,
+    Light,
+    Motion,
+    Occluder,
+    random_outline,
+)
+from .textures import from_photograph, load_photographs, procedural
+
+# Least difference of the mean grey levels of the target and the background.
+LEAST_CONTRAST = 35.0
+# The target's usual diameter, as fractions of the frame's shorter side.
+SIZE_RANGE = (0.16, 0.36)
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticFrame:
+    """A frame and what is known of it.
+
+    Attributes
+    ----------
+    image : uint8 array (H, W, 3), RGB
+    box : float64 array (4,)
+        x, y, w, h around the whole target, also where it is hidden; frame pixels, 1-based.
+    target : uint8 array (H, W)
+        How much of each pixel the target would cover if nothing hid it, 0 to 255.
+    hidden : float
+        Share of the target that is hidden, 0 to 1.
+    """
+
+    image: np.ndarray
+    box: np.ndarray
+    target: np.ndarray
+    hidden: float
+
+
+class SyntheticVideos:
+    """An endless, seeded collection of synthetic videos, and a source of clips.
+
+    Parameters
+    ----------
+    seed : int
+    size : (height, width)
+        Of the frames, pixels; at least 64 each.
+    length : int
+        Frames a clip.
+    photographs : bool
+        Take textures from the photographs in scikit-image's package too (half of them).
+    distractors : int
+        Most objects that look like the target.
+    occlusion : float
+        Share of videos in which something passes before the target.
+    jumpiness : float
+        Chance of a jump in a frame.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    RuntimeError
+        If ``photographs`` is asked for and scikit-image is not installed.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        size: tuple[int, int] = (240, 320),
+        length: int = 10,
+        *,
+        photographs: bool = False,
+        distractors: int = 2,
+        occlusion: float = 0.6,
+        jumpiness: float = 0.04,
+    ):
+        if len(size) != 2 or min(size) < 64:
+            raise ValueError(f"size must be (height, width), 64 pixels at least, received {size!r}")
+        if length < 1 or distractors < 0:
+            raise ValueError(
+                "length must be at least 1 and distractors at least 0, received "
+                f"{length!r} and {distractors!r}"
+            )
+        if not (0 <= occlusion <= 1 and 0 <= jumpiness <= 1):
+            raise ValueError(
+                f"occlusion and jumpiness must lie in [0, 1], received {occlusion!r} and "
+                f"{jumpiness!r}"
+            )
+        self.seed = seed
+        self.size = (int(size[0]), int(size[1]))
+        self.length = length
+        self.distractors = distractors
+        self.occlusion = occlusion
+        self.jumpiness = jumpiness
+        self._photographs = load_photographs() if photographs else []
+
+    def video(self, index: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Video ``index``: the same whenever it is asked for, and a longer one begins like it.
+
+        Returns
+        -------
+        frames : uint8 array (length, H, W, 3), RGB
+        boxes : float64 array (length, 4)
+            x, y, w, h; frame pixels, 1-based.
+        """
+        return self._collect([self.seed, 0, index], length)
+
+    def clip(self, epoch: int, index: int) -> Clip:
+        """Clip ``index`` of an epoch (both 0-based), from a video of its own."""
+        frames, boxes = self._collect([self.seed, 1, epoch, index], self.length)
+        return Clip(frames_to_array(frames), boxes)
+
+    def frames(self, index: int) -> Iterator[SyntheticFrame]:
+        """The frames of video ``index`` with all that is known of them, without end."""
+        return self._frames([self.seed, 0, index])
+
+    def _collect(self, key: list[int], length: int) -> tuple[np.ndarray, np.ndarray]:
+        made = [frame for _, frame in zip(range(length), self._frames(key))]
+        return np.stack([f.image for f in made]), np.stack([f.box for f in made])
+
+    def _texture(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+        if self._photographs and rng.random() < 0.5:
+            return from_photograph(rng, self._photographs, height, width)
+        return procedural(rng, height, width)
+
+    def _frames(self, key: list[int]) -> Iterator[SyntheticFrame]:
+        layout, *parts = (
+            np.random.default_rng(s)
+            for s in np.random.SeedSequence(key).spawn(5 + self.distractors)
+        )
+        for_background, for_light, for_target, for_occluder, *for_distractors = parts
+        wide = [int(1.3 * side) for side in self.size]
+        background = Background(for_background, self._texture(layout, *wide), self.size)
+        light = Light(for_light, self.size)
+
+        usual_size = layout.uniform(*SIZE_RANGE) * min(self.size)
+        outline = random_outline(layout)
+        side = int(np.ceil(TEXTURE_SCALE * usual_size))
+        texture = self._texture(layout, side, side)
+        target = Cutout(_shaded(_set_off(texture, background.texture)), outline)
+        motion = Motion(for_target, self.size, usual_size, outline, self.jumpiness)
+        glow = layout.uniform(0, 0.2), layout.uniform(20, 60), layout.uniform(0, 2 * np.pi)
+
+        others = [
+            self._distractor(rng, target, usual_size)
+            for rng in for_distractors[: int(layout.integers(self.distractors + 1))]
+        ]
+        occluder = None
+        if layout.random() < self.occlusion:
+            occluder = self._occluder(for_occluder, outline, usual_size)
+
+        frame = 0
+        while True:
+            image = background.draw(frame)
+            for cutout, way in others:
+                cutout.draw(image, way.center, way.size, way.angle)
+            strength, period, phase = glow
+            gain = 1 + strength * np.sin(2 * np.pi * frame / period + phase)
+            cover = target.draw(image, motion.center, motion.size, motion.angle, gain)
+            before = occluder.draw(image, frame, motion.center) if occluder else None
+            hidden = 0.0
+            if before is not None:
+                weights = cover.astype(np.float64)
+                hidden = float((weights * before).sum() / (255 * weights.sum()))
+            corners = target.corners(motion.center, motion.size, motion.angle)
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            # A box (x, y, w, h) reaches from x - 1.5 to x - 1.5 + w in 0-based pixel centres.
+            box = np.concatenate([low + 1.5, high - low])
+            yield SyntheticFrame(light.shine(image, frame), box, cover, hidden)
+            for way in (motion, *(way for _, way in others)):
+                way.advance()
+            frame += 1
+
+    def _distractor(
+        self, rng: np.random.Generator, target: Cutout, usual_size: float
+    ) -> tuple[Cutout, Motion]:
+        """An object with the target's texture in other colours, its outline, or both."""
+        side = target.texture.shape[0]
+        same_texture, same_outline = rng.random(2) < 0.5
+        if same_texture:
+            # Darker too: a grey texture stays the same if its channels change places.
+            channels = np.roll(target.texture, rng.integers(1, 3), axis=2)
+            texture = (channels * rng.uniform(0.5, 0.8)).astype(np.uint8)
+        else:
+            texture = _shaded(self._texture(rng, side, side))
+        outline = target.outline if same_outline else random_outline(rng)
+        motion = Motion(rng, self.size, usual_size, outline, self.jumpiness)
+        return Cutout(texture, outline), motion
+
+    def _occluder(
+        self, rng: np.random.Generator, outline: np.ndarray, usual_size: float
+    ) -> Occluder:
+        """What passes before a target of this outline without hiding all of it."""
+        turns = np.linspace(0, np.pi, 36, endpoint=False)
+        extents = np.ptp(outline @ np.stack([np.cos(turns), np.sin(turns)]), axis=0)
+        # The unit circle's diameter of 2 is the target's size, which may shrink.
+        across = float(extents.min()) / 2 * SCALE_RANGE[0]
+        side = int(np.ceil(TEXTURE_SCALE * usual_size))
+        return Occluder(rng, self._texture(rng, side, side), usual_size, across)
+
+
+def _set_off(texture: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """``texture`` made brighter or darker where its mean is too near that of the background."""
+    mean, other = float(texture.mean()), float(background.mean())
+    if abs(mean - other) >= LEAST_CONTRAST:
+        return texture
+    wanted = other + LEAST_CONTRAST if other < 128 else other - LEAST_CONTRAST
+    # An exponent leaves black and white where they are and moves what lies between.
+    exponent = np.log(wanted / 255) / np.log(np.clip(mean, 1, 254) / 255)
+    table = 255 * (np.arange(256) / 255) ** exponent
+    return table.astype(np.uint8)[texture]
+
+
+def _shaded(texture: np.ndarray) -> np.ndarray:
+    """``texture`` (S, S, 3) darker towards the edge of the unit circle, as a round body is."""
+    side = texture.shape[0]
+    y, x = (np.ogrid[:side, :side][axis] * (2 / (side - 1)) - 1 for axis in (0, 1))
+    shade = 1.1 - 0.45 * np.minimum(x * x + y * y, 1.2)
+    return np.clip(texture * shade[:, :, None], 0, 255).astype(np.uint8)
