@@ -1,9 +1,10 @@
 """CirConv, circular convolution: applies a transformation that RLR learned to a feature.
 
-``Y = (1 - lr) X + lr T`` with ``T = R * (w.X)``, ``*`` the circular convolution of each channel's plane and
-``w`` the Hann window: Eq. 2 and 4 of the paper, ``CirConv.m`` of the authors' code, which keeps
-the filter as a pair of spectra ``(alphaf, featf)``. The derivatives are those of the supplement's
-Eq. 9 to 14, whose printed Eq. 12 and 14 lost a conjugate (docs/errata.md); the public code has none.
+``Y = (1 - lr) X + lr T`` with ``T = R * (w.X)``, ``*`` the circular convolution of each channel's
+plane and ``w`` the Hann window: Eq. 2 of the paper and ``CirConv.m`` of the authors' code, which
+keeps the filter as a pair of spectra ``(alphaf, featf)``. The derivatives are those of the
+supplement's Eq. 2 to 14, whose printed Eq. 12 and 14 lost a conjugate (docs/errata.md); the
+public code has none.
 """
 
 from __future__ import annotations
@@ -11,13 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dagnet import (
-    Layer,
-    ShapeError,
-    get_array_module,
-    get_fft_module,
-    register_layer,
-)
+from dagnet import Layer, ShapeError, get_array_module, get_fft_module, register_layer
 
 from .geometry import WHOLE_PLANE
 from .spectrum import (
@@ -61,9 +56,9 @@ def cir_conv_backward(
 ) -> tuple[Any, Any, Any]:
     """Derivatives of ``cir_conv`` by ``x``, ``r`` and ``lr``.
 
-    With ``G_Y = dL/dy`` and ``G = fft2(G_Y)``. The adjoint of a circular convolution with ``r`` is the
-    circular correlation with it, ``conj(Rh)`` in the Fourier domain (the conjugate that was lost
-    between the supplement's Eq. 9 and 10), and likewise for ``x``:
+    With ``G_Y = dL/dy`` and ``G = fft2(G_Y)``. The adjoint of a circular convolution with ``r`` is
+    the circular correlation with it, ``conj(Rh)`` in the Fourier domain (the conjugate that was
+    lost between the supplement's Eq. 9 and 10), and likewise for ``x``:
 
         dL/dx  = (1 - lr) G_Y + lr w . real(ifft2(conj(Rh) . G))
         dL/dr  = lr real(ifft2(conj(Xh) . G))            Xh = fft2(w.x)
@@ -126,8 +121,8 @@ def cir_conv_sum_backward(
 ) -> tuple[Any, Any, Any, Any, Any]:
     """Derivatives of ``cir_conv_sum`` by its first five arguments.
 
-    For a complex array ``A``, ``D_A = dL/dRe A + i dL/dIm A``. With ``G = fft2(dL/dy)``, ``n = H W``
-    and ``m = n C``; from ``t = real(ifft2(Th))``, ``Th = alphaf k`` follows ``D_Th = lr G/n``:
+    For a complex array ``A``, ``D_A = dL/dRe A + i dL/dIm A``. With ``G = fft2(dL/dy)``,
+    ``n = H W`` and ``m = n C``; from ``t = real(ifft2(Th))``, ``Th = alphaf k`` follows ``D_Th = lr G/n``:
 
         D_alphaf  = conj(k) D_Th                             D_k = sum_c' conj(alphaf) D_Th
         D_featf   = Xh conj(D_k) / m                         D_Xh = featf D_k / m
@@ -164,8 +159,8 @@ class CirConv(Layer):
     Parameter: ``lr``, one number, the share of the transformed feature. Output: like ``X``, in its
     dtype. (In MATLAB a single ``lr`` makes the output of double features single.)
 
-    With ``sum_channels`` the inputs are ``X1`` (N, C, H, W), ``X2`` (N, C', H, W), which is blended,
-    and the pair ``alphaf``, ``featf`` of an ``RLR`` with ``sum_channels``.
+    With ``sum_channels`` the inputs are ``X1`` (N, C, H, W), ``X2`` (N, C', H, W), which is
+    blended, and the pair ``alphaf``, ``featf`` of an ``RLR`` with ``sum_channels``.
 
     Settings
     --------

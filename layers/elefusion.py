@@ -63,9 +63,9 @@ def elefusion_backward(maps: list, weights: list, der: Any) -> tuple[list, list]
 class Elefusion(ElementWise):
     """Weighted sum of response maps, with a weight for each cell.
 
-    Inputs: ``L >= 2`` maps (N, C, H, W). Maps that have not the size of the last one are resized to
-    it, bicubically, as the public code does. Parameters: ``L - 1`` maps of weights (H, W) of the last
-    input's size, for the first ``L - 1`` inputs. Output: (N, C, H, W), like the last input.
+    Inputs: ``L >= 2`` maps (N, C, H, W). Maps that have not the size of the last one are resized
+    to it, bicubically, as the public code does. Parameters: ``L - 1`` maps of weights (H, W) of the
+    last input's size, for the first ``L - 1`` inputs. Output: (N, C, H, W), like the last input.
 
     Settings
     --------

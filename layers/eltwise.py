@@ -1,8 +1,8 @@
 """Eltwise: product, sum or maximum of two arrays cell by cell; the mask that leaves background out.
 
 The supplement's Eltwise layer makes ``Gbar_t`` of the search patch ``G_t``, the patch with its
-background weighted down, from which ``W`` is learned. The public code's ``Mul.m`` is the product with a
-constant window (``opts.saliency_window`` of ``fcnet_init.m``).
+background weighted down, from which ``W`` is learned. The public code's ``Mul.m`` is the product
+with a constant window (``opts.saliency_window`` of ``fcnet_init.m``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def background_mask(size: int = 255, exemplar_size: int = 127) -> np.ndarray:
 
     ``hamming(size)`` down the rows times ``hann(size)`` along the columns (not the same window in
     both directions: so it is there) times ``exp(-d^2 / (2 (100 exemplar_size)^2))``, divided by the
-    maximum. ``d`` is the distance in pixels to cell ``floor(size/2)`` counted from 1. The Gaussian is
-    so wide that it is practically 1.
+    maximum. ``d`` is the distance in pixels to cell ``floor(size/2)`` counted from 1. The Gaussian
+    is so wide that it is practically 1.
 
     Returns
     -------

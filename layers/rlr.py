@@ -36,7 +36,8 @@ LAMBDA_SCALES = ("n", "1")
 def rlr(x: Any, y: Any, penalty: Any, window: str = "hann") -> tuple[Any, Any]:
     """Filter that turns ``x`` into ``y``, plane by plane.
 
-    ``Xh = fft2(w.x)``, ``Yh = fft2(w.y)``, ``U = 1/(|Xh|^2 + penalty)``, ``R = real(ifft2(conj(Xh).Yh.U))``.
+    ``R = real(ifft2(conj(Xh).Yh.U))`` with ``Xh = fft2(w.x)``, ``Yh = fft2(w.y)`` and
+    ``U = 1/(|Xh|^2 + penalty)``.
 
     Parameters
     ----------
@@ -56,7 +57,11 @@ def rlr(x: Any, y: Any, penalty: Any, window: str = "hann") -> tuple[Any, Any]:
 
 
 def rlr_backward(
-    saved: Any, der: Any, penalty: Any, window: str = "hann", needs: tuple[bool, bool] = (True, True)
+    saved: Any,
+    der: Any,
+    penalty: Any,
+    window: str = "hann",
+    needs: tuple[bool, bool] = (True, True),
 ) -> tuple[Any, Any, Any]:
     """Derivatives of ``rlr`` by ``x``, by ``y`` and by ``lambda = penalty / n``.
 

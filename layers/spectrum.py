@@ -44,9 +44,10 @@ def irfft2(spectrum: Any, size: tuple[int, int]) -> Any:
 
 
 def column_weights(width: int, like: Any) -> Any:
-    """How often each column of a half spectrum stands in the whole one, in the real dtype of ``like``.
+    """How often each column of a half spectrum stands in the whole one.
 
     Column 0 stands once, and so does column W/2 of an even width; the others have a mirror image.
+    The weights have the real dtype of ``like``.
     """
     xp = get_array_module(like)
     weights = xp.full(width // 2 + 1, 2, like.real.dtype)

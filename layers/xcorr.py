@@ -15,7 +15,7 @@ from .geometry import WHOLE_PLANE
 def _windows(products: Any, size: tuple[int, int]) -> Any:
     """View ``v[n, i, j, p, q] = products[n, p, q, i + p, j + q]`` of (N, h, w, H, W)."""
     xp = get_array_module(products)
-    n, h, w, height, width = products.shape
+    n, h, w = products.shape[:3]
     sn, sp, sq, si, sj = products.strides
     return xp.lib.stride_tricks.as_strided(
         products, (n, *size, h, w), (sn, si, sj, sp + si, sq + sj)

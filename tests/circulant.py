@@ -19,7 +19,7 @@ def circulant(plane: np.ndarray) -> np.ndarray:
 
 
 def circulant_adjoint(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Derivative by ``x`` from the derivative by ``C(x)``: the sum over all places of each ``x[k]``."""
+    """Derivative by ``x`` from that by ``C(x)``: the sum over all places of each ``x[k]``."""
     height, width = shape
     rows, columns = np.divmod(np.arange(height * width), width)
     result = np.zeros(shape)
@@ -31,7 +31,7 @@ def circulant_adjoint(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def dft_matrix(shape: tuple[int, int]) -> np.ndarray:
-    """``F`` with ``F x`` = the unnormalised 2-D DFT of the plane ``x``, as vectors; ``F F^H = n I``."""
+    """``F``: ``F x`` is the unnormalised 2-D DFT of the plane ``x``, as vectors; ``F F^H = n I``."""
 
     def one(size):
         k = np.arange(size)

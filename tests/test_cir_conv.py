@@ -44,7 +44,7 @@ def test_gradient_with_channels_summed(rng, shape, window):
 
 
 def test_gradient_of_rlr_and_cir_conv_together(rng):
-    """The pair as the network has it: the derivative passes through R to what R was learned from."""
+    """As the network has them: the derivative passes through R to what R was learned from."""
     x, y, z = rng.standard_normal((3, 1, 2, 5, 6))
     lam, lr = np.array(0.4), np.array(0.3)
     context = Context()

@@ -1,8 +1,8 @@
 """Printed formulas that are wrong, measured against numerical derivatives; see docs/errata.md.
 
 The printed forms live here alone. The derivative is that of a dense matrix product or solve, so the
-reference shares nothing with the layers. Vectors of n = 8, notation of the supplement (no window, lambda
-itself added).
+reference shares nothing with the layers. Vectors of n = 8, notation of the supplement (no window,
+lambda itself added).
 """
 
 import re
