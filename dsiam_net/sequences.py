@@ -220,7 +220,8 @@ def read_otb(directory: str | os.PathLike, target: int = 1) -> Sequence:
             f"{len(polygons)}"
         )
 
-    first = FIRST_FRAMES.get(directory.name)
+    name = directory.resolve().name
+    first = FIRST_FRAMES.get(name)
     if first is not None and len(images) - len(boxes) >= first - 1:
         images = images[first - 1 :]
     if len(boxes) > len(images):
@@ -235,7 +236,7 @@ def read_otb(directory: str | os.PathLike, target: int = 1) -> Sequence:
             SequenceWarning,
             stacklevel=2,
         )
-    name = directory.resolve().name + (f".{target}" if target != 1 else "")
+    name += f".{target}" if target != 1 else ""
     return Sequence(name, tuple(images[: len(boxes)]), boxes, polygons)
 
 
