@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import layers  # noqa: F401  registers every layer
+import numpy as np
+
+import layers  # noqa: F401  (registers every layer)
 from dagnet import DagNN, DagNNError, Layer, layer_class
 from dagnet.records import TRAIN_METHODS
 
@@ -103,33 +105,74 @@ def build_network(struct: Mapping[str, Any], path: Path) -> DagNN:
         raise MatFileError(f"{path}: {exc}") from exc
 
 
+def parameter_entries(struct: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The entries of a DagNN struct's ``params`` by name, in the order of the file."""
+    return {
+        text(entry.get("name", ""), "name of a parameter"): entry
+        for entry in structs(struct.get("params", []), "params")
+    }
+
+
 def parameter_converters(struct: Mapping[str, Any]) -> dict[str, Convert]:
     """How to convert each parameter of a DagNN struct, by name: its first user decides."""
     converters: dict[str, Convert] = {}
-    for entry in structs(struct["layers"], "layers"):
-        for place, name in enumerate(texts(entry["params"], "params of a layer")):
-            converters.setdefault(name, parameter_axes(entry["type"], place))
+    for entry in _layer_entries(struct):
+        for place, name in enumerate(entry.params):
+            converters.setdefault(name, parameter_axes(entry.type, place))
     return converters
 
 
+class _LayerEntry(NamedTuple):
+    """An element of a DagNN struct's ``layers``; the block is a dict of properties."""
+
+    name: str
+    type: str
+    inputs: list[str]
+    outputs: list[str]
+    params: list[str]
+    block: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({self.type})"
+
+
+def _layer_entries(struct: Mapping[str, Any]) -> list[_LayerEntry]:
+    entries = []
+    for place, entry in enumerate(structs(struct["layers"], "layers"), start=1):
+        missing = [field for field in _LayerEntry._fields if field not in entry]
+        if missing:
+            raise MatFileError(f"layer {place} lacks the field {', '.join(missing)}")
+        name, kind_of_layer = (text(entry[f], f"layer {place}, {f}") for f in ("name", "type"))
+        names = (
+            texts(entry[f], f"layer {place} ({name!r}), {f}")
+            for f in ("inputs", "outputs", "params")
+        )
+        block = {} if is_empty(entry["block"]) else entry["block"]
+        if not isinstance(block, dict):
+            raise MatFileError(
+                f"layer {place} ({name!r}), block: expected a struct, found {kind(block)}"
+            )
+        entries.append(_LayerEntry(name, kind_of_layer, *names, block))
+    return entries
+
+
 def _dag(struct: Mapping[str, Any]) -> DagNN:
-    entries = structs(struct["layers"], "layers")
     values = _values(struct)
     net = DagNN()
     meta = to_python(struct.get("meta", {}))
     net.meta = meta if isinstance(meta, dict) else {}
-    for place, entry in enumerate(entries, start=1):
-        _add_layer(net, place, entry, values)
+    for entry in _layer_entries(struct):
+        _add_layer(net, entry, values)
     net.rebuild()
-    for entry in structs(struct.get("params", []), "params"):
-        _set_parameter(net, entry, values)
+    for name, entry in parameter_entries(struct).items():
+        _set_parameter(net, name, entry, values[name])
     for entry in structs(struct.get("vars", []), "vars"):
         name = text(entry.get("name", ""), "name of a variable")
         if net.get_var_index(name) is not None and not is_empty(entry.get("precious", [])):
-            net.get_var(name).precious = bool(number(entry["precious"], f"vars, {name}.precious"))
-    _keep_unused(net, "net", "network", {
-        name: to_python(value) for name, value in struct.items() if name not in _NETWORK_FIELDS
-    })
+            precious = number(entry["precious"], f"variable {name!r}, precious")
+            net.get_var(name).precious = bool(precious)
+    unused = {n: to_python(v) for n, v in struct.items() if n not in _NETWORK_FIELDS}
+    _keep_unused(net, "net", "network", unused)
     return net
 
 
@@ -137,40 +180,36 @@ def _values(struct: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the parameters by name, in this project's axes; None where MATLAB has ``[]``."""
     converters = parameter_converters(struct)
     values = {}
-    for entry in structs(struct.get("params", []), "params"):
-        name, value = entry.get("name"), entry.get("value", [])
+    for name, entry in parameter_entries(struct).items():
+        value = entry.get("value", [])
         if is_empty(value):
             values[name] = None
             continue
+        if not isinstance(value, np.ndarray):
+            raise MatFileError(f"parameter {name!r}: expected an array, found {kind(value)}")
         try:
             values[name] = converters.get(name, by_shape)(value)
-        except (MatFileError, AttributeError) as exc:
+        except MatFileError as exc:
             raise MatFileError(f"parameter {name!r}: {exc}") from exc
     return values
 
 
-def _add_layer(
-    net: DagNN, place: int, entry: Mapping[str, Any], values: Mapping[str, Any]
-) -> None:
-    missing = {"name", "type", "inputs", "outputs", "params", "block"} - set(entry)
-    if missing:
-        raise MatFileError(f"layer {place} lacks the field {', '.join(sorted(missing))}")
-    name, type_name = text(entry["name"], f"layer {place}, name"), entry["type"]
-    what = f"layer {name!r} ({type_name})"
-    inputs, outputs, params = (
-        texts(entry[field], f"{what}, {field}") for field in ("inputs", "outputs", "params")
-    )
-    block = {} if is_empty(entry["block"]) else entry["block"]
-    if not isinstance(block, dict):
-        raise MatFileError(f"{what}, block: expected a struct, found {kind(block)}")
+def _add_layer(net: DagNN, entry: _LayerEntry, values: Mapping[str, Any]) -> None:
     try:
-        cls = layer_class(_TYPES.get(type_name, type_name))
-        settings, unused = layer_settings(cls, block)
-        settings = {**_from_wiring(cls, inputs, [values.get(p) for p in params]), **settings}
-        net.add_layer(name, cls(**settings), inputs, outputs, params, skip_rebuild=True)
+        cls = layer_class(_TYPES.get(entry.type, entry.type))
+        settings, unused = layer_settings(cls, entry.block)
+        wired = _from_wiring(cls, entry.inputs, [values.get(p) for p in entry.params])
+        net.add_layer(
+            entry.name,
+            cls(**{**wired, **settings}),
+            entry.inputs,
+            entry.outputs,
+            entry.params,
+            skip_rebuild=True,
+        )
     except (DagNNError, ValueError, TypeError) as exc:
-        raise MatFileError(f"{what}: {exc}") from exc
-    _keep_unused(net, name, what, unused)
+        raise MatFileError(f"{entry}: {exc}") from exc
+    _keep_unused(net, entry.name, str(entry), unused)
 
 
 def _from_wiring(
@@ -186,14 +225,13 @@ def _from_wiring(
     return settings
 
 
-def _set_parameter(net: DagNN, entry: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    name = text(entry.get("name", ""), "name of a parameter")
+def _set_parameter(net: DagNN, name: str, entry: Mapping[str, Any], value: Any) -> None:
     what = f"parameter {name!r}"
     if net.get_param_index(name) is None:
-        _keep_unused(net, name, f"{what}, which no layer uses", {"value": values.get(name)})
+        _keep_unused(net, name, f"{what}, which no layer uses", {"value": value})
         return
     record = net.get_param(name)
-    record.value = values[name]
+    record.value = value
     for field, attribute in (("learningRate", "learning_rate"), ("weightDecay", "weight_decay")):
         if not is_empty(entry.get(field, [])):
             setattr(record, attribute, number(entry[field], f"{what}, {field}"))
@@ -204,11 +242,10 @@ def _set_parameter(net: DagNN, entry: Mapping[str, Any], values: Mapping[str, An
                 f"{what}: trainMethod must be one of {TRAIN_METHODS}, found {method!r}"
             )
         record.train_method = method
-    _keep_unused(net, name, what, {
-        field: to_python(value)
-        for field, value in entry.items()
-        if field not in _PARAM_FIELDS and not is_empty(value)
-    })
+    unused = {
+        f: to_python(v) for f, v in entry.items() if f not in _PARAM_FIELDS and not is_empty(v)
+    }
+    _keep_unused(net, name, what, unused)
 
 
 def _keep_unused(net: DagNN, name: str, what: str, unused: Mapping[str, Any]) -> None:

@@ -62,7 +62,10 @@ def _size(value: Any) -> dict[str, Any]:
 
 
 def _dim(value: Any) -> dict[str, Any]:
-    return {"dim": _AXIS[setting_value(value)]}
+    dim = setting_value(value)
+    if dim not in _AXIS:
+        raise MatFileError(f"dim: expected an axis, 1 to 4, found {kind(value)}")
+    return {"dim": _AXIS[dim]}
 
 
 def _loss_options(value: Any) -> dict[str, Any]:
@@ -72,7 +75,9 @@ def _loss_options(value: Any) -> dict[str, Any]:
     rest: list[Any] = []
     for name, option in zip(options[::2], options[1::2]):
         if str(name).lower() == "instanceweights":
-            if not is_empty(option):
+            if not isinstance(option, np.ndarray):
+                raise MatFileError(f"instance weights: expected an array, found {kind(option)}")
+            if option.size:
                 settings["instance_weights"] = tensor(option)
         else:
             rest += [name, setting_value(option)]

@@ -14,7 +14,7 @@ from dagnet import DagNN
 from .axes import Convert, by_shape
 from .errors import MatFileError
 from .mat_file import read_mat
-from .network import build_network, find_network, is_dag, parameter_converters
+from .network import build_network, find_network, is_dag, parameter_converters, parameter_entries
 from .values import is_empty, kind, structs, to_python
 
 
@@ -73,7 +73,7 @@ def _solver_state(
     entries: Any, struct: Mapping[str, Any], net: DagNN, path: Path
 ) -> list[Any]:
     """The entries in the order of ``net.params``; in the file they are in that of ``params``."""
-    names = [entry["name"] for entry in structs(struct.get("params", []), "params")]
+    names = list(parameter_entries(struct))
     if not isinstance(entries, list) or len(entries) != len(names):
         raise MatFileError(
             f"{path}: state.solverState: expected a cell with one entry for each of the "
