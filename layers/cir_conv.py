@@ -122,7 +122,8 @@ def cir_conv_sum_backward(
     """Derivatives of ``cir_conv_sum`` by its first five arguments.
 
     For a complex array ``A``, ``D_A = dL/dRe A + i dL/dIm A``. With ``G = fft2(dL/dy)``,
-    ``n = H W`` and ``m = n C``; from ``t = real(ifft2(Th))``, ``Th = alphaf k`` follows ``D_Th = lr G/n``:
+    ``n = H W`` and ``m = n C``; from ``t = real(ifft2(Th))``, ``Th = alphaf k`` follows
+    ``D_Th = lr G/n``:
 
         D_alphaf  = conj(k) D_Th                             D_k = sum_c' conj(alphaf) D_Th
         D_featf   = Xh conj(D_k) / m                         D_Xh = featf D_k / m

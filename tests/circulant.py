@@ -31,7 +31,7 @@ def circulant_adjoint(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def dft_matrix(shape: tuple[int, int]) -> np.ndarray:
-    """``F``: ``F x`` is the unnormalised 2-D DFT of the plane ``x``, as vectors; ``F F^H = n I``."""
+    """``F``: ``F x`` is the unnormalised 2-D DFT of a plane ``x``, as vectors; ``F F^H = n I``."""
 
     def one(size):
         k = np.arange(size)
