@@ -1,0 +1,376 @@
+"""The trackers: SiamFC, and DSiam with one feature layer or two.
+
+A tracker is two methods, as got10k's: ``init(image, box)`` and ``update(image) -> box``, with boxes
+``(x, y, w, h)`` in frame pixels, 1-based: ``(1, 1)`` is the upper left corner of the frame, as in
+OTB's files and got10k's. Sources: ``tracker.m`` of SiamFC, ``run_DSiam.m`` and ``fcnet_init.m``
+of DSiam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dagnet import DagNN
+from layers import background_mask
+
+from .branches import FEATURES, PREFIXES, feature_variables
+from .patches import ExactPatches, as_frame
+from .peak import Peak, displacement, find_peak
+from .settings import TrackerSettings, get_preset
+from .target import (
+    Target,
+    dsiam_target,
+    exemplar_side,
+    search_side,
+    siamfc_target,
+    tall_rate,
+)
+from .tracking_net import TrackingNet
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What a tracker found in a frame.
+
+    Attributes
+    ----------
+    box : float64 array (4,)
+        ``(x, y, w, h)``, 1-based, frame pixels.
+    score : float
+        Greatest value of the enlarged response maps (after the penalty on a change of scale).
+    scale : int
+        Place of the best scale, 0-based from the smallest.
+    lost : bool
+        Whether the target counts as lost: the next search is wider and without transformations.
+        Always False for SiamFC, which has no such test.
+    centre : float64 array (2,)
+        ``(y, x)`` of the target as it was found, before a restart at the frame's centre.
+    responses : float32 array (S, h, w)
+        The network's response maps, one a scale.
+    peak : Peak
+        The best scale's map, enlarged and windowed, and the peak's cell in it.
+    """
+
+    box: np.ndarray
+    score: float
+    scale: int
+    lost: bool
+    centre: np.ndarray
+    responses: np.ndarray
+    peak: Peak
+
+
+class Tracker:
+    """SiamFC's tracker, with any odd number of scales.
+
+    Parameters
+    ----------
+    network : TrackingNet
+    settings : TrackerSettings
+    patches : object with the methods of ExactPatches, optional
+        How patches are cut, resized and rounded.
+
+    Attributes
+    ----------
+    target : Target or None
+        Centre and size of the target as they are now; None before ``init``.
+    side : float
+        Of the search region at the middle scale, frame pixels.
+    last : TrackResult or None
+        Of the last ``update``.
+    """
+
+    def __init__(
+        self, network: TrackingNet, settings: TrackerSettings, patches: ExactPatches | None = None
+    ):
+        self.network = network
+        self.settings = settings
+        self.patches = ExactPatches() if patches is None else patches
+        self.target: Target | None = None
+        self.side = float("nan")
+        self.last: TrackResult | None = None
+
+    @property
+    def box(self) -> np.ndarray:
+        """The present box (x, y, w, h), 1-based: after ``init`` that which the tracker starts from.
+
+        DSiam starts from whole pixels within the frame. RuntimeError before ``init``.
+        """
+        self._check_started()
+        return self.target.box
+
+    def init(self, image: Any, box: Sequence[float]) -> None:
+        """Take the target in the first frame.
+
+        Parameters
+        ----------
+        image : uint8 array (H, W, 3), RGB, or (H, W), grey, or a PIL image
+        box : 4 numbers (x, y, w, h), 1-based, or 8 (x1, y1, ..., x4, y4): a polygon's corners
+
+        Raises
+        ------
+        ValueError
+            If the image is not a frame or the box not a region in it.
+        """
+        frame = as_frame(image)
+        self.last = None
+        self._first_frame_size = frame.shape[:2]
+        self.target = self._first_target(box)
+        image = self.patches.image(frame)
+        self._colour = self.patches.average_colour(image)
+        side_z = exemplar_side(self._measured_size(), self.settings)
+        self.side = search_side(side_z, self.settings)
+        self._side_limits = (
+            self.settings.min_side_ratio * self.side,
+            self.settings.max_side_ratio * self.side,
+        )
+        self.network.set_template(self._exemplar(image, self.target.centre, side_z))
+
+    def update(self, image: Any) -> np.ndarray:
+        """Find the target in the next frame.
+
+        Parameters
+        ----------
+        image : as in ``init``
+            May differ from the first frame in size.
+
+        Returns
+        -------
+        float64 array (4,) : the box (x, y, w, h), 1-based. More is in ``last``.
+
+        Raises
+        ------
+        RuntimeError
+            If ``init`` was not called.
+        ValueError
+            If the image is not a frame.
+        """
+        self._check_started()
+        frame = as_frame(image)
+        image = self.patches.image(frame)
+        settings = self.settings
+        sides = [self.side * scale for scale in settings.scales]
+        crops = self.patches.pyramid(
+            image, self.target.centre, sides, settings.instance_size, self._colour,
+            self.network.average_image,
+        )
+        responses = self.network.respond(crops)
+        peak = find_peak(responses, settings)
+        move = displacement(peak, self.patches.side(self.side), settings)
+        centre = self.target.centre + move
+        self._adapt(image, frame.shape[:2], centre, peak, sides[peak.scale])
+        self.last = TrackResult(
+            self.target.box, peak.score, peak.scale, self._is_lost(), centre, responses, peak
+        )
+        return self.last.box
+
+    # What trackers differ in
+
+    def _first_target(self, box: Sequence[float]) -> Target:
+        return siamfc_target(box)
+
+    def _measured_size(self) -> np.ndarray:
+        """The size (height, width) that context is measured from, frame pixels."""
+        return self.target.size
+
+    def _is_lost(self) -> bool:
+        return False
+
+    def _adapt(
+        self,
+        image: Any,
+        frame_size: tuple[int, int],
+        centre: np.ndarray,
+        peak: Peak,
+        side: float,
+    ) -> None:
+        """Take over the new place, and let size and search side follow the best scale.
+
+        ``frame_size`` is (height, width), ``side`` that of the best scale's square, frame pixels.
+        """
+        self.side = self._follow(side)
+        self.target = Target(centre, self._scaled(self.target.size, peak))
+
+    # Shared steps
+
+    def _check_started(self) -> None:
+        if self.target is None:
+            raise RuntimeError("the tracker has no target yet: call init(image, box) first")
+
+    def _exemplar(self, image: Any, centre: np.ndarray, side: float) -> np.ndarray:
+        return self.patches.crop(
+            image, centre, side, self.settings.exemplar_size, self._colour,
+            self.network.average_image,
+        )
+
+    def _scaled(self, size: np.ndarray, peak: Peak) -> np.ndarray:
+        """``size`` moved by ``scale_lr`` towards its multiple by the best scale."""
+        rate = self.settings.scale_lr
+        return (1 - rate) * size + rate * (size * self.settings.scales[peak.scale])
+
+    def _follow(self, side: float) -> float:
+        """The search side moved by ``scale_lr`` towards ``side``, within its limits."""
+        rate = self.settings.scale_lr
+        return self._limited((1 - rate) * self.side + rate * side)
+
+    def _limited(self, side: float) -> float:
+        return max(self._side_limits[0], min(self._side_limits[1], side))
+
+
+class DSiamTracker(Tracker):
+    """DSiam: SiamFC whose features two transformations adapt after each frame.
+
+    With one feature layer in ``network`` it is the paper's DSiam (the public code's '0res'), with
+    two its DSiamM ('1res').
+
+    In a frame with a score above ``lost_score``, V is learned from the first template's features
+    and those of the target where it was found, W from features of the surroundings there and of
+    the same with all but the target darkened. Otherwise the target is lost: both are switched
+    off until they are learned again, size stays, and the search side grows. The frame after a
+    loss takes the search side that belongs to the size again.
+
+    Two oddities of the public code are kept. The patch that W is learned from never has the
+    average image subtracted, although those of V and of the search have. And a target whose
+    lower right corner lies outside the frame is lost too, whatever its score; the second time
+    (not in a row) the search goes on at the centre of the frame.
+    """
+
+    def init(self, image, box):
+        super().init(image, box)
+        self.network.forget()
+        self._lost = False
+        self._frames_outside = 0
+        self._mask = background_mask(self.settings.instance_size, self.settings.exemplar_size)
+
+    def _first_target(self, box):
+        target = dsiam_target(box, self._first_frame_size)
+        self._tall_rate = tall_rate(target.size, self.settings)
+        return target
+
+    def _measured_size(self):
+        return self.target.size * self._tall_rate
+
+    def _is_lost(self):
+        return self._lost
+
+    def _adapt(self, image, frame_size, centre, peak, side):
+        size = self._measured_size()
+        if peak.score > self.settings.lost_score:
+            side_z = exemplar_side(size, self.settings)
+            self._learn(image, centre, side_z, side)
+            if self._lost:
+                self.side = search_side(side_z, self.settings)
+                self._lost = False
+            else:
+                self.side = self._follow(side)
+                size = self._scaled(size, peak)
+        else:
+            self._lose()
+            self.side = self._limited(self.side * self.settings.lost_growth)
+        centre = self._inside(frame_size, centre, size)
+        self.target = Target(centre, size / self._tall_rate)
+
+    def _learn(self, image: Any, centre: np.ndarray, side_z: float, side: float) -> None:
+        """Learn V and W at ``centre``, from squares of ``side_z`` and ``side`` frame pixels."""
+        if self.settings.v_lr > 0:
+            self.network.learn_variation(self._exemplar(image, centre, side_z))
+        if self.settings.w_lr > 0:
+            surroundings = self.patches.crop(
+                image, centre, side, self.settings.instance_size, self._colour
+            )
+            self.network.learn_suppression(surroundings, surroundings * self._mask)
+
+    def _lose(self) -> None:
+        self._lost = True
+        self.network.forget()
+
+    def _inside(
+        self, frame_size: tuple[int, int], centre: np.ndarray, size: np.ndarray
+    ) -> np.ndarray:
+        """``centre``, or that of the frame if the target was outside too often."""
+        corner = centre + size / 2
+        if (corner >= 0).all() and (corner <= self._first_frame_size).all():
+            return centre
+        self._lose()
+        self._frames_outside += 1
+        if self._frames_outside < self.settings.max_frames_outside:
+            return centre
+        self._frames_outside = 0
+        return np.array(frame_size) / 2
+
+
+# Name -> (class, number of feature layers, preset).
+TRACKERS: dict[str, tuple[type[Tracker], int, str]] = {
+    "siamfc": (Tracker, 1, "siamfc"),
+    "dsiam": (DSiamTracker, 1, "released"),
+    "dsiamm": (DSiamTracker, 2, "released"),
+}
+
+
+def known_features(net: DagNN) -> tuple[str, ...]:
+    """The feature layers that a network is meant to be used with, the outermost first.
+
+    Those that an unrolled network was built with, or those of SiamFC or VGG-19.
+
+    Raises
+    ------
+    ValueError
+        If the network is none of these.
+    """
+    if "unrolled" in net.meta:
+        return tuple(net.meta["unrolled"]["features"])
+    for features in FEATURES.values():
+        if any(feature_variables(net, features, prefix) for prefix in PREFIXES):
+            return features
+    raise ValueError(
+        "the network has the feature layers of neither SiamFC nor VGG-19; name its own (features)"
+    )
+
+
+def create_tracker(
+    name: str,
+    net: DagNN,
+    settings: TrackerSettings | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    fusion_map: np.ndarray | None = None,
+    patches: ExactPatches | None = None,
+    device: str = "cpu",
+) -> Tracker:
+    """Make a tracker.
+
+    Parameters
+    ----------
+    name : 'siamfc', 'dsiam' (one feature layer) or 'dsiamm' (two)
+    net : DagNN
+        With weights; see ``TrackingNet``.
+    settings : TrackerSettings, optional
+        By default those of the public code of the tracker (``siamfc`` or ``released``).
+    features : sequence of str, optional
+        Layers whose features are compared; the first one or two are used. By default
+        ``known_features(net)``.
+    fusion_map : array (h, w), optional
+        In place of the network's ``sumweights`` or the settings' ``fusion_weight``; two feature
+        layers only.
+    patches : object, optional
+        See ``Tracker``.
+    device : 'cpu' or 'gpu'
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or too few features.
+    """
+    if name not in TRACKERS:
+        raise ValueError(f"tracker must be one of {', '.join(TRACKERS)}; received {name!r}")
+    kind, levels, preset = TRACKERS[name]
+    settings = get_preset(preset) if settings is None else settings
+    features = known_features(net) if features is None else features
+    if len(features) < levels:
+        raise ValueError(f"tracker {name!r} compares {levels} feature layers, received {features}")
+    network = TrackingNet(net, features[:levels], settings, device, fusion_map=fusion_map)
+    return kind(network, settings, patches)

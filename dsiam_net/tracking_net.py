@@ -1,0 +1,215 @@
+"""The networks that a tracker runs: a branch for features, and the search with V and W in it.
+
+Source: ``get_simafcnet.m`` and ``reshapeNet_vgg.m`` of DSiam, ``update_v`` and ``update_w`` in its
+``run_DSiam.m``. Layers have the public code's names: ``circonv1_1`` applies V to the template's
+features of the first layer, ``circonv1_2`` W to the search region's, ``circonv2_1`` and
+``circonv2_2`` those of the second feature layer, ``sumw`` fuses the two response maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dagnet import DagNN, asnumpy, to_device
+from layers import CirConv, Conv, Elefusion, XCorr, rlr
+
+from .branches import INPUT, extract_branch
+from .settings import TrackerSettings
+from .unrolled import lambda_name, rate_name
+
+SCORE = "score"
+FUSION = "sumweights"
+
+
+class TrackingNet:
+    """A feature branch taken out of a network, joined to the layers that compare and fuse.
+
+    Parameters
+    ----------
+    source : DagNN
+        A SiamFC network with both streams, a branch alone, or an unrolled (jointly trained)
+        network. Parameters are shared with it as long as they stay on the CPU.
+    features : sequence of one or two str
+        Layers of the branch (or the variables that they write) whose features are compared,
+        without the stream's prefix: ``('conv5', 'relu4')`` for SiamFC. The first one's map is
+        fused with weight ``sumweights``, resized to the second one's.
+    settings : TrackerSettings
+        The shares ``v_lr`` and ``w_lr``, the lambdas, ``fusion_weight`` and ``adjust_factor`` are
+        taken from here unless ``source`` holds the parameters (``cir11_lr`` ..., ``v_lambda`` ...,
+        ``sumweights``, ``adjust_f`` and ``adjust_b``) itself, as a jointly trained network does.
+        A share of 0 in the settings switches its transformation off in any case.
+    device : 'cpu' or 'gpu'
+    fusion_map : array (h, w), optional
+        Weights of the first feature layer's map cell by cell, in place of ``sumweights``.
+
+    Attributes
+    ----------
+    branch, search : DagNN
+        Image to features; search region and template features to response map.
+    lambdas : dict of str to float
+        The regularisation in use: ``v_lambda`` and ``w_lambda``, ``v1_lambda`` and ``w1_lambda``.
+    filters : dict of str to array (1, C, h, w)
+        What was learned: ``v1`` and ``w1`` of the first feature layer, ``v2`` and ``w2``; of shape
+        (1, 1, 1, 1) while there is nothing.
+    average_image : float32 array (3, h, w) or None
+        What is subtracted from patches: the network's ``meta['normalization']['averageImage']``.
+
+    Raises
+    ------
+    ValueError
+        For another number of features, or a fusion map of another size than the response's.
+    UnknownNameError
+        If a feature is not in the network.
+    """
+
+    def __init__(
+        self,
+        source: DagNN,
+        features: Sequence[str],
+        settings: TrackerSettings,
+        device: str = "cpu",
+        fusion_map: np.ndarray | None = None,
+    ):
+        if len(features) not in (1, 2):
+            raise ValueError(f"features must be one or two layers, received {list(features)}")
+        self.device = device
+        self.average_image = _average_image(source)
+        self.branch, self._features = extract_branch(source, features)
+        self.search, _ = extract_branch(source, features)
+        self.lambdas: dict[str, float] = {}
+        self._add_head(source, settings, fusion_map)
+        for net in (self.branch, self.search):
+            net.mode = "test"
+            net.move(device)
+        for name in self._features:
+            self.branch.get_var(name).precious = True
+        self._template: list | None = None
+        self.forget()
+
+    @property
+    def levels(self) -> range:
+        """Numbers of the feature layers: 1, or 1 and 2."""
+        return range(1, len(self._features) + 1)
+
+    def features(self, patches: np.ndarray) -> list:
+        """Features of patches (N, 3, S, S): an array (N, C, h, w) a feature layer, on the device."""
+        self.branch.eval({INPUT: to_device(patches, self.device)})
+        return [self.branch.get_var(name).value for name in self._features]
+
+    def set_template(self, patch: np.ndarray) -> None:
+        """Compute and keep the features of the template, a patch (3, S, S)."""
+        self._template = self.features(patch[None])
+
+    def respond(self, patches: np.ndarray) -> np.ndarray:
+        """Response maps (N, h, w), in main memory, of search patches (N, 3, S, S).
+
+        Raises
+        ------
+        RuntimeError
+            If there is no template yet.
+        """
+        if self._template is None:
+            raise RuntimeError("respond() was called before set_template(patch)")
+        inputs = {INPUT: to_device(patches, self.device)}
+        for level, template in zip(self.levels, self._template):
+            inputs[f"template{level}"] = template
+            inputs |= {f"{role}{level}": self.filters[f"{role}{level}"] for role in "vw"}
+        self.search.eval(inputs)
+        return asnumpy(self.search.get_var(SCORE).value)[:, 0]
+
+    def learn_variation(self, patch: np.ndarray) -> None:
+        """Learn V: the template's features into those of ``patch`` (3, S, S), the target now."""
+        self._learn("v", 1, self._template, self.features(patch[None]))
+
+    def learn_suppression(self, patch: np.ndarray, masked: np.ndarray) -> None:
+        """Learn W: features of the surroundings ``patch`` into those of ``masked``, (3, S, S)."""
+        both = self.features(np.stack([patch, masked]))
+        self._learn("w", 2, [f[:1] for f in both], [f[1:] for f in both])
+
+    def forget(self) -> None:
+        """Switch V and W off until they are learned again."""
+        # A layer runs only if all its inputs have values; a disabled one does not look at them.
+        unused = to_device(np.zeros((1, 1, 1, 1), np.float32), self.device)
+        self.filters = {f"{role}{level}": unused for role in "vw" for level in self.levels}
+        for level in self.levels:
+            for which in (1, 2):
+                self._transformation(level, which).enable = False
+
+    def _learn(self, role: str, which: int, sources: list, targets: list) -> None:
+        for level, x, y in zip(self.levels, sources, targets):
+            # The public code divides the power spectrum by the number of cells.
+            penalty = x.dtype.type(self.lambdas[lambda_name(role, level)] * x[0, 0].size)
+            self.filters[f"{role}{level}"], _ = rlr(x, y, penalty)
+            self._transformation(level, which).enable = True
+
+    def _transformation(self, level: int, which: int) -> CirConv:
+        return self.search.get_layer(f"circonv{level}_{which}").block
+
+    # Building
+
+    def _add_head(
+        self, source: DagNN, settings: TrackerSettings, fusion_map: np.ndarray | None
+    ) -> None:
+        net = self.search
+        maps = []
+        for level, feature in zip(self.levels, self._features):
+            template, instance = f"template{level}", feature
+            for which, role, moved in ((1, "v", template), (2, "w", instance)):
+                rate = rate_name(level, which)
+                net.add_layer(
+                    f"circonv{level}_{which}", CirConv(enable=False),
+                    [moved, f"{role}{level}"], f"t_{moved}", rate,
+                )
+                share = np.float32([getattr(settings, f"{role}_lr")])
+                net.get_param(rate).value = _param(source, rate, share)
+                name = lambda_name(role, level)
+                value = _param(source, name, np.float32([getattr(settings, name)]))
+                self.lambdas[name] = float(asnumpy(value).item())
+            maps.append(f"xcorr{level - 1}_out")
+            net.add_layer(
+                f"xcorr{level - 1}", XCorr(), [f"t_{template}", f"t_{instance}"], maps[-1]
+            )
+        joined = maps[0]
+        if len(maps) == 2:
+            joined = "xcorr_out"
+            net.add_layer("sumw", Elefusion(), maps, joined, FUSION)
+            if fusion_map is None:
+                weights = np.full(self._map_size(settings), settings.fusion_weight, np.float32)
+                fusion_map = _param(source, FUSION, weights)
+            elif fusion_map.shape != self._map_size(settings):
+                raise ValueError(
+                    f"the fusion map must be of {self._map_size(settings)} cells, the size of "
+                    f"the response map, received {fusion_map.shape}"
+                )
+            net.get_param(FUSION).value = fusion_map.astype(np.float32)
+        net.add_layer("adjust", Conv(size=(1, 1, 1, 1)), joined, SCORE, ["adjust_f", "adjust_b"])
+        factor = np.full((1, 1, 1, 1), settings.adjust_factor, np.float32)
+        net.get_param("adjust_f").value = _param(source, "adjust_f", factor)
+        net.get_param("adjust_b").value = _param(source, "adjust_b", np.zeros(1, np.float32))
+
+    def _map_size(self, settings: TrackerSettings) -> tuple[int, int]:
+        """Size (h, w) of the response map: that of the last feature layer's."""
+        sides = (settings.instance_size, settings.exemplar_size)
+        instance, template = (
+            self.branch.get_var_sizes({INPUT: (1, 3, side, side)})[self._features[-1]]
+            for side in sides
+        )
+        return int(instance.h - template.h + 1), int(instance.w - template.w + 1)
+
+
+def _param(source: DagNN, name: str, default: np.ndarray) -> np.ndarray:
+    """The value of a parameter of ``source``, or ``default`` if it has none of this name."""
+    index = source.get_param_index(name)
+    value = None if index is None else source.params[index].value
+    return default if value is None else value
+
+
+def _average_image(net: DagNN) -> np.ndarray | None:
+    """The average image in a network's meta data, as (3, h, w); a colour becomes (3, 1, 1)."""
+    image = net.meta.get("normalization", {}).get("averageImage")
+    if image is None or np.size(image) == 0:
+        return None
+    image = np.asarray(image, np.float32)
+    return image.transpose(2, 0, 1) if image.ndim == 3 else image.reshape(-1, 1, 1)
