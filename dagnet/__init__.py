@@ -32,6 +32,7 @@ from .solvers import SGD, Solver
 from .train_dag import (
     Batch,
     Callback,
+    GetBatch,
     NonFiniteError,
     TrainOptions,
     accumulate_gradients,
@@ -55,6 +56,7 @@ __all__ = [
     "DagNNError",
     "ElementWise",
     "Filter",
+    "GetBatch",
     "GradientError",
     "GraphError",
     "Layer",

@@ -192,10 +192,19 @@ def _add(net: DagNN, place: int, fields: Fields) -> None:
         record = net.get_param(param)
         record.value = weights[i]
         for attribute in _TRAINING:
-            factors = np.atleast_1d(fields.get(attribute, ()))
+            factors = _factors(fields, attribute)
             if i < len(factors):
                 setattr(record, attribute, float(factors[i]))
     _keep_unused(net, name, fields, kind)
+
+
+def _factors(fields: Fields, attribute: str) -> np.ndarray:
+    """Learning rates or weight decays of the weights, as many as are given."""
+    factors = np.atleast_1d(fields.get(attribute, ()))
+    if fields["type"] == "bnorm" and attribute == "weight_decay" and len(factors):
+        # Files give two; moments are not decayed.
+        return np.append(factors[:2], 0)
+    return factors
 
 
 def _weights(fields: Fields) -> list[Any]:

@@ -20,7 +20,7 @@ from .checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from .errors import DagNNError
+from .errors import CheckpointError, DagNNError
 from .execution import LateInputs
 from .net import DagNN
 from .records import Parameter
@@ -47,6 +47,9 @@ ExtractStats = Callable[[dict, DagNN], dict]
 
 class Callback:
     """Hooks of the training loop; a subclass overrides those that it needs."""
+
+    def on_start(self, net: DagNN, state: TrainState) -> None:
+        """Before the first step, after a checkpoint was read where there was one."""
 
     def after_update(self, net: DagNN) -> None:
         """Parameters have changed: the place to keep them within bounds."""
@@ -82,7 +85,7 @@ class TrainOptions:
     checkpoint_every : int or None
         Steps after which a partial checkpoint is written within an epoch.
     settings : dict
-        Stored in every checkpoint.
+        Stored in every checkpoint; one with other values is not continued.
     """
 
     exp_dir: str | os.PathLike
@@ -152,6 +155,8 @@ def train_dag(
     ------
     NonFiniteError
         If a loss or derivative is not finite. The checkpoints written so far stay.
+    CheckpointError
+        If the checkpoint to go on from is damaged, or of a run with other settings.
     """
     exp_dir = Path(options.exp_dir)
     exp_dir.mkdir(parents=True, exist_ok=True)
@@ -162,12 +167,15 @@ def train_dag(
     if last is not None:
         device = net.device
         net, state = load_checkpoint(last)
+        _check_settings(last, state.settings, options.settings)
         net.move(device)
         _restore_statistics(net, state)
     state.settings = dict(options.settings)
     for name in options.der_outputs:
         net.get_var(name).precious = True
     loop = _Loop(net, get_batch, options, extract_stats, callbacks, state, exp_dir)
+    for callback in callbacks:
+        callback.on_start(net, state)
     first = state.epoch + 1 if state.step < 0 else state.epoch
     for epoch in range(first, options.num_epochs + 1):
         loop.run_epoch(epoch, train, val)
@@ -331,3 +339,21 @@ class _Loop:
 def _restore_statistics(net: DagNN, state: TrainState) -> None:
     for name, held in state.running.get("averages", {}).items():
         net.get_layer(name).block.load_statistics_state(held)
+
+
+def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was started with other settings."""
+    changed = [
+        f"{name} was {before.get(name)!r}, is {value!r}"
+        for name, value in now.items()
+        if _plain(before.get(name)) != _plain(value)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{path} belongs to a run with other settings ({'; '.join(changed)}): give the same "
+            "settings, choose another folder, or begin anew without continuing"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value

@@ -10,6 +10,8 @@ from dagnet import DagNNError, __version__
 
 # Exit status of a command that was given something it cannot work with.
 USAGE_ERROR = 2
+# Exit status after Ctrl-C.
+INTERRUPTED = 130
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -36,16 +38,25 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_command(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Run a command's ``main``; a bad input ends it with one line and exit status 2.
+def print_settings(options: argparse.Namespace) -> None:
+    """Print what a run was started with, an option a line."""
+    width = max(len(name) for name in vars(options))
+    for name, value in vars(options).items():
+        shown = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        print(f"{name.replace('_', '-'):{width}}  {'' if shown is None else shown}")
 
-    Ctrl-C ends it with exit status 130, as shells have it.
+
+def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
+    """Run a command's ``main`` and end the program with its exit status (0 for None).
+
+    A bad input ends it with one line and exit status 2, Ctrl-C with 130, as shells have it.
     """
     try:
-        main(None)
+        status = main(None)
     except (DagNNError, OSError, ValueError, ImportError) as exc:
         print(f"error: {exc}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        status = USAGE_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        status = INTERRUPTED
+    sys.exit(status or 0)

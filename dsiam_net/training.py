@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import Batch, Callback, Context, DagNN, asnumpy, get_array_module, to_device
+from dagnet import (
+    Batch,
+    Callback,
+    Context,
+    DagNN,
+    GetBatch,
+    asnumpy,
+    get_array_module,
+    to_device,
+)
 from layers import Crop
 
 from .boxes import box_to_center, template_sides
@@ -113,9 +122,20 @@ def label_function(net: DagNN, centers: Any, sides: Any) -> Callable[[Mapping], 
     return labels
 
 
-def total_objective(net: DagNN) -> float:
-    """Sum of the losses of all frames in the last evaluation."""
-    return figure(net, "objective")
+def clip_getter(net: DagNN, clips: Any) -> GetBatch:
+    """``get_batch`` of the training loop: batches of ``clips``, the same clips in every epoch.
+
+    Parameters
+    ----------
+    net : DagNN
+        From ``build_unrolled``; tells sizes and device.
+    clips : object with ``clip(epoch, index) -> Clip``
+    """
+
+    def get_batch(indexes: Sequence[int], mode: str, epoch: int) -> Batch:
+        return clip_batch(net, [clips.clip(0, index) for index in indexes])
+
+    return get_batch
 
 
 def figure(net: DagNN, name: str) -> float:
@@ -126,14 +146,18 @@ def figure(net: DagNN, name: str) -> float:
 
 
 def frame_stats(stats: dict, net: DagNN) -> dict:
-    """Running figures of training: the objective summed over frames, errors as means of frames.
+    """Figures of training: the objective summed over frames, the errors as means of the frames.
 
-    ``stats['curve']`` holds a row (objective, errdisp, errmax) for each step.
+    ``stats`` holds running means by name, and under ``last`` those of this step.
     """
     frames = net.meta["unrolled"]["frames"]
-    row = [figure(net, name) / (1 if name == "objective" else frames) for name in FIGURES]
-    curve = np.vstack([stats.get("curve", np.empty((0, len(FIGURES)))), [row]])
-    return stats | {"curve": curve} | dict(zip(FIGURES, curve.mean(axis=0).tolist()))
+    last = {name: figure(net, name) / (1 if name == "objective" else frames) for name in FIGURES}
+    steps = stats.get("steps", 0) + 1
+    means = {
+        name: stats.get(name, 0.0) + (value - stats.get(name, 0.0)) / steps
+        for name, value in last.items()
+    }
+    return stats | means | {"steps": steps, "last": last}
 
 
 class KeepLambdasPositive(Callback):

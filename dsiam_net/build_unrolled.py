@@ -1,0 +1,40 @@
+"""Command: build the unrolled network, and print, save, list or draw it.
+
+``python -m dsiam_net.build_unrolled``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .cli import make_parser, run_command
+from .drawing import draw_unrolled
+from .listing import summary, write_listing
+from .options import add_network_options, make_network
+
+
+def write_network(net, options) -> None:
+    """Write what the options ``--out``, ``--json`` and ``--draw`` ask for."""
+    if options.out:
+        net.save(options.out)
+    if options.json:
+        write_listing(net, options.json)
+    if options.draw:
+        draw_unrolled(net, options.draw)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the arguments, build the network and print its summary."""
+    parser = make_parser(
+        "dsiam_net.build_unrolled",
+        "Build DSiam unrolled over the frames of a clip, and print its layers and parameters.",
+    )
+    add_network_options(parser)
+    options = parser.parse_args(argv)
+    net = make_network(options)
+    write_network(net, options)
+    print(summary(net))
+
+
+if __name__ == "__main__":
+    run_command(main)

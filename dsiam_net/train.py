@@ -1,0 +1,122 @@
+"""Command: train the unrolled network on clips of video.
+
+``python -m dsiam_net.train --data DIR... --weights FILE --exp-dir DIR``
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dagnet import SGD, DagNN, TrainOptions, train_dag
+
+from .build_unrolled import write_network
+from .cli import make_parser, print_settings, run_command
+from .clips import ClipSampler, ListedClips
+from .options import add_network_options, make_network
+from .sequences import find_sequences
+from .synthetic import SyntheticVideos
+from .training import KeepLambdasPositive, clip_getter, frame_stats, learning_rates
+from .training_log import Progress, TrainingLog
+from .unrolled import objectives
+
+# Options that may differ between a run and its continuation.
+FREE_OPTIONS = ("restart", "epochs", "exp_dir", "checkpoint_every", "device", "out", "json", "draw")
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of data, solver and checkpoints."""
+    data = parser.add_argument_group("data (one of them)").add_mutually_exclusive_group(
+        required=True
+    )
+    data.add_argument(
+        "--data",
+        nargs="+",
+        metavar="DIR",
+        help="sequences in OTB layout, or folders of them; clips are drawn by --seed",
+    )
+    data.add_argument("--clips", metavar="FILE", help="text file that names frames and boxes")
+    data.add_argument("--synthetic", action="store_true", help="generated video")
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--num-clips", type=int, default=1000, help="clips an epoch, the same in all"
+    )
+    group.add_argument("--epochs", type=int, default=50, help="epochs, all in all")
+    group.add_argument(
+        "--learning-rate",
+        type=float,
+        nargs=2,
+        default=(1e-7, 1e-9),
+        metavar=("FIRST", "LAST"),
+        help="of the first and the last epoch, equal ratios between",
+    )
+    group.add_argument("--weight-decay", type=float, default=5e-4, help="of parameters that decay")
+    group.add_argument("--momentum", type=float, default=0.9, help="of the solver")
+    group.add_argument("--batch-size", type=int, default=1, help="clips a step")
+    group.add_argument(
+        "--exp-dir", default="runs/dsiam", metavar="DIR", help="checkpoints, log and loss curve"
+    )
+    group.add_argument(
+        "--checkpoint-every", type=int, default=50, metavar="STEPS", help="within an epoch"
+    )
+    group.add_argument(
+        "--restart", action="store_true", help="begin anew, whatever checkpoints --exp-dir holds"
+    )
+
+
+def make_clips(options: argparse.Namespace) -> tuple[object, int]:
+    """The source of clips that the options name, and how many clips an epoch has."""
+    if options.clips:
+        clips = ListedClips(options.clips)
+        return clips, min(options.num_clips, len(clips))
+    if options.synthetic:
+        return SyntheticVideos(seed=options.seed, length=options.frames), options.num_clips
+    sequences = find_sequences(options.data)
+    return ClipSampler(sequences, options.frames, options.seed), options.num_clips
+
+
+def train_options(options: argparse.Namespace, net: DagNN) -> TrainOptions:
+    """Options of the training loop from those of the command."""
+    return TrainOptions(
+        exp_dir=options.exp_dir,
+        continue_=not options.restart,
+        batch_size=options.batch_size,
+        num_epochs=options.epochs,
+        learning_rate=learning_rates(*options.learning_rate, options.epochs),
+        weight_decay=options.weight_decay,
+        solver=SGD(momentum=options.momentum),
+        random_seed=options.seed,
+        der_outputs=dict.fromkeys(objectives(net), 1),
+        checkpoint_every=options.checkpoint_every,
+        settings={k: v for k, v in vars(options).items() if k not in FREE_OPTIONS},
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the arguments and train."""
+    parser = make_parser(
+        "dsiam_net.train",
+        "Train DSiam, unrolled over the frames of a clip, on video. A run that was interrupted "
+        "goes on where its last checkpoint stands.",
+    )
+    add_network_options(parser)
+    add_training_options(parser)
+    options = parser.parse_args(argv)
+    clips, count = make_clips(options)
+    net = make_network(options)
+    print_settings(options)
+    with Progress() as progress:
+        net, _ = train_dag(
+            net,
+            clip_getter(net, clips),
+            range(count),
+            options=train_options(options, net),
+            extract_stats=frame_stats,
+            callbacks=[KeepLambdasPositive(), TrainingLog(Path(options.exp_dir)), progress],
+        )
+    write_network(net, options)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,104 @@
+"""What a training run shows: a log of its steps, its loss curve, and a progress bar."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dagnet import Callback, atomic_write
+
+from .figures import loss_curve
+from .training import FIGURES
+
+COLUMNS = ("epoch", "step", *FIGURES, "seconds")
+# Steps after which the loss curve is drawn again within an epoch.
+DRAW_EVERY = 50
+
+
+class TrainingLog(Callback):
+    """Writes ``log.csv``, a row a step, and ``loss.png`` into a folder.
+
+    When a run goes on from a checkpoint, rows after it are dropped: they are computed again.
+    """
+
+    def __init__(self, directory: Path):
+        self.path = directory / "log.csv"
+        self.figure = directory / "loss.png"
+        self._time = 0.0
+
+    def on_start(self, net, state):
+        self._time = state.running.get("stats", {}).get("time", 0.0)
+        # After a whole epoch the step is -1: every row of it is kept.
+        last = (state.epoch, state.step if state.step >= 0 else np.inf)
+        kept = [row for row in read_log(self.path) if (row["epoch"], row["step"]) <= last]
+        with atomic_write(self.path, "w") as stream:
+            writer = csv.DictWriter(stream, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def after_step(self, mode, epoch, step, steps, stats):
+        if mode != "train":
+            return
+        seconds = stats["time"] - self._time
+        self._time = stats["time"]
+        row = {"epoch": epoch, "step": step, **stats["last"], "seconds": round(seconds, 3)}
+        with self.path.open("a", newline="") as stream:
+            csv.DictWriter(stream, COLUMNS).writerow(row)
+        if step == steps:
+            self._time = 0.0
+        if step % DRAW_EVERY == 0 or step == steps:
+            self._draw()
+
+    def _draw(self) -> None:
+        rows = read_log(self.path)
+        curve = np.array([[row[name] for name in FIGURES] for row in rows])
+        loss_curve(curve, self.figure, title=f"{len(rows)} steps")
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Rows of a log; a last row that is not whole, of a run that was killed, is left out."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    whole = [row for row in rows if all(row.get(name) for name in COLUMNS)]
+    return [
+        {name: (int if name in ("epoch", "step") else float)(row[name]) for name in COLUMNS}
+        for row in whole
+    ]
+
+
+class Progress(Callback):
+    """A progress bar an epoch, and a line of figures after it."""
+
+    def __init__(self):
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._close()
+
+    def after_step(self, mode, epoch, step, steps, stats):
+        if self._bar is None or self._bar.total != steps:
+            self._close()
+            self._bar = tqdm(total=steps, desc=f"{mode} {epoch}", unit="step", initial=step - 1)
+        self._bar.update()
+        shown = {name: f"{stats['last'][name]:.4g}" for name in FIGURES}
+        self._bar.set_postfix(**shown, s_step=f"{stats['time'] / stats['steps']:.2f}")
+        if step == steps:
+            self._close()
+            means = ", ".join(f"{name} {stats[name]:.5g}" for name in FIGURES)
+            print(
+                f"{mode} epoch {epoch}: {means}, {stats['time'] / stats['steps']:.2f} s a step "
+                f"over {stats['steps']} steps"
+            )
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
