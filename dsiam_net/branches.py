@@ -185,7 +185,8 @@ def extract_branch(net: DagNN, features: Sequence[str]) -> tuple[DagNN, list[str
 def copy_params(source: DagNN, target: DagNN) -> list[str]:
     """Give parameters of ``target`` the values and training attributes of ``source``'s, by name.
 
-    Arrays are shared, not copied. Returns the names that both have.
+    Arrays are shared, not copied; one that is None in ``source`` leaves the value as it is.
+    Returns the names whose values were taken.
 
     Raises
     ------
@@ -195,18 +196,20 @@ def copy_params(source: DagNN, target: DagNN) -> list[str]:
     common = []
     for parameter in target.params:
         index = source.get_param_index(parameter.name)
-        if index is None or source.params[index].value is None:
+        if index is None:
             continue
         other = source.params[index]
+        parameter.train_method = other.train_method
+        parameter.learning_rate = other.learning_rate
+        parameter.weight_decay = other.weight_decay
+        if other.value is None:
+            continue
         if parameter.value is not None and parameter.value.shape != other.value.shape:
             raise ValueError(
                 f"parameter {parameter.name!r} has shape {other.value.shape} in the weights, the "
                 f"network needs {parameter.value.shape}: the weights are of another network"
             )
         parameter.value = other.value
-        parameter.train_method = other.train_method
-        parameter.learning_rate = other.learning_rate
-        parameter.weight_decay = other.weight_decay
         common.append(parameter.name)
     return common
 
