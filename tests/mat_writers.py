@@ -22,6 +22,10 @@ _CLASSES = {"float64": "double", "float32": "single", "bool": "logical"}
 _numbers = itertools.count()
 
 
+class Cell(list):
+    """A list that is a cell although it holds nothing but dicts."""
+
+
 class Opaque:
     """An object of a MATLAB class, of which the file says little more than the name."""
 
@@ -38,7 +42,7 @@ def write_mat5(path: Path, variables: dict[str, Any], *, compressed: bool = True
 def _for_scipy(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _for_scipy(v) for name, v in value.items()}
-    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+    if _is_struct_array(value):
         array = np.empty((1, len(value)), [(name, object) for name in value[0]])
         for i, element in enumerate(value):
             for name, v in element.items():
@@ -50,6 +54,15 @@ def _for_scipy(value: Any) -> Any:
             array[0, i] = _for_scipy(v)
         return array
     return value
+
+
+def _is_struct_array(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and not isinstance(value, Cell)
+        and len(value) > 0
+        and all(isinstance(v, dict) for v in value)
+    )
 
 
 def write_mat73(path: Path, variables: dict[str, Any], *, user_block: bool = True) -> None:
@@ -70,7 +83,7 @@ def _write(group: h5py.Group, name: str, value: Any) -> None:
         _set_class(item, value.class_name)
     elif isinstance(value, dict):
         _write_struct(group, name, value, value)
-    elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+    elif _is_struct_array(value):
         columns = {field: [element[field] for element in value] for field in value[0]}
         struct = _write_struct(group, name, columns, {})
         for field, column in columns.items():
