@@ -86,10 +86,11 @@ def load_siamfc_pth(path: str | PathLike, epsilon: float | None = None) -> DagNN
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:
-        # torch.load fails in as many ways as there are kinds of files.
+        # torch.load fails in as many ways as there are kinds of files, some with many lines.
+        reason = f"{type(exc).__name__}: {exc}".partition("\n")[0]
         raise MatFileError(
             f"{path}: expected a state dict saved by PyTorch, found a file that it cannot read "
-            f"({type(exc).__name__}: {str(exc).splitlines()[0]})"
+            f"({reason})"
         ) from exc
     tensors = _state_dict(content)
     if tensors is None:

@@ -138,6 +138,6 @@ def to_python(value: Any) -> Any:
         return f"<MATLAB {kind(value)}>"
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
         return value.tolist()
-    if isinstance(value, np.ndarray) and value.size == 1:
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "biuf":
         return value.item()
     return value

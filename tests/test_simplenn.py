@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import dagnet.layer
 import layers
 from dagnet import DagNN, DagNNError, relative_error
 from dagnet.simplenn import from_simple_nn
@@ -173,14 +174,9 @@ def test_a_layer_that_cannot_be_converted_is_refused_by_name(fields, words):
 
 
 def test_a_layer_that_is_not_registered_is_refused_by_the_registry(monkeypatch):
-    monkeypatch.delitem(registry(), "dagnn.ReLU")
-    with pytest.raises(DagNNError, match="no layer type 'dagnn.ReLU' is registered"):
+    monkeypatch.delitem(dagnet.layer._REGISTRY, "dagnn.ReLU")
+    with pytest.raises(DagNNError, match=r"no layer type 'dagnn.ReLU' is registered"):
         from_simple_nn([{"type": "relu"}])
-
-
-def registry():
-    from dagnet import layer
-    return layer._REGISTRY
 
 
 # Files
