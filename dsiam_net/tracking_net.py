@@ -94,7 +94,7 @@ class TrackingNet:
         return range(1, len(self._features) + 1)
 
     def features(self, patches: np.ndarray) -> list:
-        """Features of patches (N, 3, S, S): an array (N, C, h, w) a feature layer, on the device."""
+        """Features of patches (N, 3, S, S): one array (N, C, h, w) a layer, on the device."""
         self.branch.eval({INPUT: to_device(patches, self.device)})
         return [self.branch.get_var(name).value for name in self._features]
 

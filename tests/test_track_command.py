@@ -1,0 +1,313 @@
+"""Tests of dsiam_net.track, tracking, overlay and weights."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from dagnet import __version__
+from dsiam_net import sequences
+from dsiam_net.branches import siamfc_branch
+from dsiam_net.cli import run_command
+from dsiam_net.metrics import precision, success_auc
+from dsiam_net.overlay import LOST, TRACKED, TRUTH, VideoWriter, draw_box, draw_tracking
+from dsiam_net.sequences import read_otb
+from dsiam_net.settings import get_preset
+from dsiam_net.track import main
+from dsiam_net.tracker import create_tracker
+from dsiam_net.tracking import save_boxes, track, track_sequence
+from dsiam_net.weights import load_fusion_map, load_weights, random_siamfc
+from golden import ROOT, golden, load_case
+
+FRAMES = 5
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """A sequence of five frames of odd width, in OTB's layout."""
+    directory = tmp_path / "Square"
+    (directory / "img").mkdir(parents=True)
+    background = rng.integers(0, 80, (90, 121, 3), dtype=np.uint8)
+    texture = rng.integers(120, 256, (20, 24, 3), dtype=np.uint8)
+    rows = []
+    for t in range(FRAMES):
+        frame = background.copy()
+        frame[30 + t : 50 + t, 40 + 2 * t : 64 + 2 * t] = texture
+        cv2.imwrite(str(directory / "img" / f"{t + 1:04d}.png"), frame)
+        rows.append(f"{41 + 2 * t},{31 + t},24,20\n")
+    (directory / "groundtruth_rect.txt").write_text("".join(rows))
+    return directory
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file with a tiny network."""
+    net = siamfc_branch((4, 4, 4, 4, 4))
+    net.init_params(1)
+    for parameter in net.params:
+        if parameter.train_method == "average":
+            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
+    path = tmp_path / "tiny.npz"
+    net.save(path)
+    return path
+
+
+def command(folder, weights, *more):
+    return ["--weights", str(weights), "--sequence", str(folder), "--quiet", *map(str, more)]
+
+
+def library_boxes(folder, weights, name="dsiamm", frames=FRAMES):
+    sequence = read_otb(folder)
+    tracker = create_tracker(name, load_weights(weights))
+    images = map(sequence.frame, range(frames))
+    return np.array([step.box for step in track(tracker, images, sequence.boxes[0])])
+
+
+@pytest.mark.parametrize("name", ["siamfc", "dsiam", "dsiamm"])
+def test_the_command_writes_the_boxes_of_the_library(folder, weights, tmp_path, capsys, name):
+    out = tmp_path / "results" / "boxes.txt"
+    assert main(command(folder, weights, "--tracker", name, "--out", out)) == 0
+    boxes = np.loadtxt(out, delimiter=",")
+    assert boxes.tolist() == library_boxes(folder, weights, name).tolist()
+    assert boxes[0].tolist() == [41, 31, 24, 20]
+    assert os.listdir(out.parent) == ["boxes.txt"]
+    truth = read_otb(folder).boxes
+    assert capsys.readouterr().out == (
+        f"Square: 5 of 5 frames, AUC {success_auc(boxes, truth):.3f}, "
+        f"precision at 20 px {precision(boxes, truth):.3f}\n"
+    )
+
+
+def test_the_first_frames_alone_are_tracked(folder, weights, tmp_path, capsys):
+    out = tmp_path / "boxes.txt"
+    assert main(command(folder, weights, "--frames", 3, "--out", out)) == 0
+    assert np.loadtxt(out, delimiter=",").tolist() == library_boxes(
+        folder, weights, frames=3
+    ).tolist()
+    assert "3 of 5 frames" in capsys.readouterr().out
+
+
+def test_the_video_has_every_frame(folder, weights, tmp_path):
+    video = tmp_path / "square.mp4"
+    assert main(command(folder, weights, "--save-video", video)) == 0
+    reader = imageio_ffmpeg.read_frames(str(video))
+    assert next(reader)["size"] == (120, 90)
+    assert len(list(reader)) == FRAMES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Square", "square.mp4", "tiny.npz"]
+
+
+@pytest.mark.parametrize("preset", ["released", "siamfc-5s"])
+def test_settings_are_printed_and_taken_from_the_preset(folder, weights, capsys, preset):
+    arguments = command(folder, weights, "--preset", preset, "--frames", 2)
+    arguments.remove("--quiet")
+    assert main(arguments) == 0
+    errors = capsys.readouterr().err
+    assert get_preset(preset).table() in errors
+    assert "2/2" in errors
+
+
+def test_feature_layers_may_be_named(folder, weights, tmp_path):
+    boxes = []
+    for layers in ("feat,x14", "conv5, relu4"):
+        out = tmp_path / "boxes.txt"
+        assert main(command(folder, weights, "--feature-layers", layers, "--out", out)) == 0
+        boxes.append(out.read_text())
+    assert boxes[0] == boxes[1]
+
+
+def test_random_weights_must_be_asked_for(folder, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--sequence", str(folder)])
+    assert stop.value.code == 2
+    assert "--random-weights" in capsys.readouterr().err
+
+
+def test_random_weights_come_from_the_seed():
+    first, again, other = (random_siamfc(seed) for seed in (1, 1, 2))
+    for a, b in zip(first.params, again.params):
+        assert np.array_equal(a.value, b.value)
+    assert not np.array_equal(first.params[0].value, other.params[0].value)
+
+
+def interrupt_at(monkeypatch, number):
+    """Make frame ``number`` (from 0) raise KeyboardInterrupt."""
+    read = sequences.Sequence.frame
+
+    def frame(self, index):
+        if index == number:
+            raise KeyboardInterrupt
+        return read(self, index)
+
+    monkeypatch.setattr(sequences.Sequence, "frame", frame)
+
+
+def test_ctrl_c_keeps_the_frames_done(folder, weights, tmp_path, monkeypatch, capsys):
+    expected = library_boxes(folder, weights, frames=3)
+    interrupt_at(monkeypatch, 3)
+    out, video = tmp_path / "boxes.txt", tmp_path / "square.mp4"
+    arguments = command(folder, weights, "--out", out, "--save-video", video)
+    assert main(arguments) == 130
+    assert np.loadtxt(out, delimiter=",").tolist() == expected.tolist()
+    reader = imageio_ffmpeg.read_frames(str(video))
+    next(reader)
+    assert len(list(reader)) == 3
+    assert "3 of 5 frames" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_the_first_frame_writes_nothing(folder, weights, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 0)
+    out = tmp_path / "boxes.txt"
+    assert main(command(folder, weights, "--out", out, "--save-video", tmp_path / "v.mp4")) == 130
+    assert not out.exists()
+    assert not (tmp_path / "v.mp4").exists()
+
+
+def test_an_error_leaves_neither_boxes_nor_video(folder, weights, tmp_path):
+    (folder / "img" / "0004.png").write_bytes(b"no image")
+    out, video = tmp_path / "boxes.txt", tmp_path / "square.mp4"
+    with pytest.raises(ValueError, match=r"0004\.png"):
+        main(command(folder, weights, "--out", out, "--save-video", video))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Square", "tiny.npz"]
+
+
+def failing(folder, weights, tmp_path):
+    """What is wrong, and the arguments."""
+    text = tmp_path / "notes.txt"
+    text.write_text("no network")
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(weights.read_bytes()[:1000])
+    no_mat = tmp_path / "no.mat"
+    no_mat.write_text("no network")
+    return {
+        "missing.npz": command(folder, tmp_path / "missing.npz"),
+        "notes.txt": command(folder, text),
+        "damaged.npz": command(folder, damaged),
+        "no.mat": command(folder, no_mat),
+        "Circle": command(folder.with_name("Circle"), weights),
+        "groundtruth_rect.2.txt": command(folder, weights, "--target", 2),
+        "conv9": command(folder, weights, "--feature-layers", "conv9,relu4"),
+        "frames": command(folder, weights, "--frames", 0),
+        "suffix": command(folder, weights, "--save-video", tmp_path / "video.txt"),
+    }
+
+
+def test_errors_are_one_line_and_exit_status_2(folder, weights, tmp_path, monkeypatch, capsys):
+    for culprit, arguments in failing(folder, weights, tmp_path).items():
+        monkeypatch.setattr(sys, "argv", ["track", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run_command(lambda _: main(sys.argv[1:]))
+        assert stop.value.code == 2
+        output = capsys.readouterr()
+        assert output.err.startswith("error: ") and output.err.count("\n") == 1, output.err
+        assert culprit in output.err
+        assert output.out == ""
+
+
+def test_a_sequence_without_a_first_box_is_refused(folder, weights):
+    path = folder / "groundtruth_rect.txt"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(["NaN,NaN,NaN,NaN", *rows[1:]]))
+    with pytest.raises(ValueError, match="first frame"):
+        main(command(folder, weights))
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "dsiam_net.track", "--version"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"dsiam {__version__}\n"
+
+
+# The library below the command
+
+
+def test_a_polygon_is_what_the_tracker_starts_from(folder, weights):
+    polygon = "40,30,66,34,64,52,38,48\n"
+    (folder / "groundtruth_poly.txt").write_text(polygon * FRAMES)
+    tracker = create_tracker("dsiam", load_weights(weights))
+    done = track_sequence(tracker, read_otb(folder), frames=1)
+    assert done.boxes.tolist() == [[38, 30, 28, 22]]
+    assert not done.interrupted
+
+
+def test_saved_boxes_are_read_back_exactly(tmp_path, rng):
+    boxes = rng.uniform(-50, 500, (7, 4))
+    save_boxes(tmp_path / "boxes.txt", boxes)
+    assert np.array_equal(np.loadtxt(tmp_path / "boxes.txt", delimiter=","), boxes)
+
+
+def test_a_box_is_drawn_on_the_pixels_that_it_covers():
+    frame = np.zeros((40, 50, 3), np.uint8)
+    draw_box(frame, (11, 6, 20, 10), TRACKED)
+    rows, columns = np.nonzero(frame.any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 14, 10, 29)
+    assert not frame[6:14, 11:29].any()
+
+
+def test_boxes_far_outside_or_not_there_are_no_error():
+    frame = np.zeros((40, 50, 3), np.uint8)
+    for box in ((1e12, 0, 5, 5), (-1e9, -1e9, 1, 1), (np.nan,) * 4):
+        draw_box(frame, box, TRACKED)
+    assert not frame.any()
+
+
+def test_the_picture_shows_box_truth_and_loss(folder, weights):
+    sequence = read_otb(folder)
+    tracker = create_tracker("dsiam", load_weights(weights), get_preset("released", lost_score=1e9))
+    image = sequence.frame(0)
+    before = image.copy()
+    tracker.init(image, sequence.boxes[0])
+    picture = draw_tracking(image, tracker.box, truth=(5, 70, 30, 15))
+    assert np.array_equal(image, before)
+    assert tuple(picture[30, 50]) == TRACKED
+    assert tuple(picture[69, 20]) == TRUTH
+    box = tracker.update(sequence.frame(1))
+    picture = draw_tracking(sequence.frame(1), box, result=tracker.last, number=2)
+    x, y = round(box[0] - 1), round(box[1] - 1 + box[3] / 2)
+    assert tuple(picture[y, x]) == LOST
+    side = round(0.28 * 90)
+    assert tuple(picture[0, -1]) == tuple(picture[side - 1, -side]) == (255, 255, 255)
+
+
+def test_a_flat_response_is_drawn_too(folder, weights):
+    sequence = read_otb(folder)
+    tracker = create_tracker("siamfc", load_weights(weights))
+    tracker.init(sequence.frame(0), sequence.boxes[0])
+    tracker.network.respond = lambda patches: np.zeros((len(patches), 17, 17), np.float32)
+    box = tracker.update(sequence.frame(1))
+    assert np.isfinite(box).all()
+    draw_tracking(sequence.frame(1), box, result=tracker.last)
+
+
+def test_frames_of_other_sizes_are_fitted_into_the_video(tmp_path):
+    with VideoWriter(tmp_path / "v.mp4", fps=10) as video:
+        for size in ((64, 80), (32, 40), (65, 81)):
+            video.add(np.full((*size, 3), 128, np.uint8))
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "v.mp4"))
+    assert next(reader)["size"] == (80, 64)
+    assert len(list(reader)) == 3
+
+
+@golden("net_siamfc_small_probe")
+def test_a_network_from_matlab_is_loaded(case):
+    from golden import GOLDENS
+
+    net = load_weights(GOLDENS / "net_siamfc_small_v7.mat")
+    tracker = create_tracker("dsiamm", net)
+    frame = load_case("frames_first", "skiing0001").matlab("im")[:, :, :, 0]
+    tracker.init(frame, (446, 181, 29, 26))
+    assert np.isfinite(tracker.update(frame)).all()
+
+
+def test_a_fusion_map_comes_from_a_mat_file(tmp_path):
+    import scipy.io
+
+    path = tmp_path / "sumw.mat"
+    scipy.io.savemat(path, {"sumw": np.arange(6.0).reshape(2, 3)})
+    assert load_fusion_map(path).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert load_fusion_map(path).dtype == np.float32
