@@ -49,8 +49,8 @@ def unrolled_meta(net: DagNN) -> dict[str, Any]:
         return _plain(net.meta["unrolled"])
     except KeyError:
         raise ValueError(
-            "expected an unrolled network (meta['unrolled'] is written by build_unrolled), received "
-            f"a network of {len(net.layers)} layers without it"
+            "expected an unrolled network, whose meta['unrolled'] build_unrolled writes; received a "
+            f"network of {len(net.layers)} layers without it"
         ) from None
 
 

@@ -87,7 +87,9 @@ def test_parameters_are_listed_by_what_they_are(net):
         "fusion": 1,
     }
     assert sorted(roles["lambdas"]) == ["v1_lambda", "v_lambda", "w1_lambda", "w_lambda"]
-    assert sorted(sum(roles.values(), [])) == sorted(p.name for p in net.params)
+    assert sorted(name for names in roles.values() for name in names) == sorted(
+        p.name for p in net.params
+    )
     text = summary(net)
     for name, size in (("conv2f", "256x48x5x5"), ("bn4x", "384x2"), ("sumweights", "17x17")):
         assert re.search(rf"\b{name} {size}\b", text)
