@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+
+from dagnet import DagNN
 
 from .cli import make_parser, run_command
 from .drawing import draw_unrolled
@@ -13,7 +16,7 @@ from .listing import summary, write_listing
 from .options import add_network_options, make_network
 
 
-def write_network(net, options) -> None:
+def write_network(net: DagNN, options: argparse.Namespace) -> None:
     """Write what the options ``--out``, ``--json`` and ``--draw`` ask for."""
     if options.out:
         net.save(options.out)
@@ -21,6 +24,11 @@ def write_network(net, options) -> None:
         write_listing(net, options.json)
     if options.draw:
         draw_unrolled(net, options.draw)
+
+
+def print_network(net: DagNN) -> None:
+    """Print the summary, which ends with the numbers of layers and parameters."""
+    print(summary(net))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     net = make_network(options)
     write_network(net, options)
-    print(summary(net))
+    print_network(net)
 
 
 if __name__ == "__main__":

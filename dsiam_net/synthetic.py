@@ -23,7 +23,7 @@ from .scene import (
     Occluder,
     random_outline,
 )
-from .textures import from_photograph, load_photographs, procedural
+from .textures import from_photograph, load_photographs, photographs_installed, procedural
 
 # Least difference of the mean grey levels of the target and the background.
 LEAST_CONTRAST = 35.0
@@ -62,8 +62,9 @@ class SyntheticVideos:
         Of the frames, pixels; at least 64 each.
     length : int
         Frames a clip.
-    photographs : bool
-        Take textures from the photographs in scikit-image's package too (half of them).
+    photographs : bool, optional
+        Take textures from the photographs in scikit-image's package too (half of them). By
+        default where that package is installed; the videos are others then.
     distractors : int
         Most objects that look like the target.
     occlusion : float
@@ -85,7 +86,7 @@ class SyntheticVideos:
         size: tuple[int, int] = (240, 320),
         length: int = 10,
         *,
-        photographs: bool = False,
+        photographs: bool | None = None,
         distractors: int = 2,
         occlusion: float = 0.6,
         jumpiness: float = 0.04,
@@ -108,7 +109,8 @@ class SyntheticVideos:
         self.distractors = distractors
         self.occlusion = occlusion
         self.jumpiness = jumpiness
-        self._photographs = load_photographs() if photographs else []
+        wanted = photographs_installed() if photographs is None else photographs
+        self._photographs = load_photographs() if wanted else []
 
     def video(self, index: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Video ``index``: the same whenever it is asked for, and a longer one begins like it.

@@ -101,6 +101,11 @@ def procedural(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(image * shade[:, :, None], 0, 255).astype(np.uint8)
 
 
+def photographs_installed() -> bool:
+    """Whether scikit-image, which brings the photographs, is installed."""
+    return importlib.util.find_spec("skimage") is not None
+
+
 def load_photographs() -> list[np.ndarray]:
     """The photographs, (H, W, 3) uint8, RGB, in the order of ``PHOTOGRAPHS``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,6 +158,27 @@ def frame_stats(stats: dict, net: DagNN) -> dict:
         for name, value in last.items()
     }
     return stats | means | {"steps": steps, "last": last}
+
+
+def observe_moments(net: DagNN, batches: Iterable[Batch]) -> None:
+    """Set every batch norm's stored moments to the mean of those of some batches.
+
+    Moments follow training slowly (by a twentieth a step) and start from zero where the weights
+    are random; after a short training they are not yet those of the network.
+    """
+    moments = [p for p in net.params if p.train_method == "average"]
+    sums: dict[str, Any] = {}
+    count = 0
+    for batch in batches:
+        net.mode = "normal"
+        last = f"objective{net.meta['unrolled']['frames']}"
+        net.eval(batch.inputs, {last: 0}, late_inputs=batch.late_inputs)
+        for parameter in moments:
+            observed = parameter.der / parameter.fanout
+            sums[parameter.name] = sums.get(parameter.name, 0) + observed
+        count += 1
+    for parameter in moments:
+        parameter.value = sums[parameter.name] / count
 
 
 class KeepLambdasPositive(Callback):
