@@ -9,11 +9,11 @@ import numpy as np
 
 import layers  # noqa: F401  (registers the layers that files name)
 from dagnet import DagNN
-from matlab_import import load_matrix, load_network
+from matlab_import import load_matrix, load_network, load_siamfc_pth
 
 from .branches import siamfc_branch
 
-LOADERS = {".mat": load_network, ".npz": DagNN.load}
+LOADERS = {".mat": load_network, ".npz": DagNN.load, ".pth": load_siamfc_pth}
 
 
 def load_weights(path: str | os.PathLike) -> DagNN:

@@ -8,6 +8,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import scipy.io
 
 from dagnet import __version__
 from dsiam_net import sequences
@@ -21,7 +22,7 @@ from dsiam_net.track import main
 from dsiam_net.tracker import create_tracker
 from dsiam_net.tracking import save_boxes, track, track_sequence
 from dsiam_net.weights import load_fusion_map, load_weights, random_siamfc
-from golden import ROOT, golden, load_case
+from golden import GOLDENS, ROOT, golden, load_case
 
 FRAMES = 5
 
@@ -180,13 +181,15 @@ def failing(folder, weights, tmp_path):
     text.write_text("no network")
     damaged = tmp_path / "damaged.npz"
     damaged.write_bytes(weights.read_bytes()[:1000])
-    no_mat = tmp_path / "no.mat"
+    no_mat, no_pth = tmp_path / "no.mat", tmp_path / "no.pth"
     no_mat.write_text("no network")
+    no_pth.write_text("no network")
     return {
         "missing.npz": command(folder, tmp_path / "missing.npz"),
         "notes.txt": command(folder, text),
         "damaged.npz": command(folder, damaged),
         "no.mat": command(folder, no_mat),
+        "no.pth": command(folder, no_pth),
         "Circle": command(folder.with_name("Circle"), weights),
         "groundtruth_rect.2.txt": command(folder, weights, "--target", 2),
         "conv9": command(folder, weights, "--feature-layers", "conv9,relu4"),
@@ -295,8 +298,6 @@ def test_frames_of_other_sizes_are_fitted_into_the_video(tmp_path):
 
 @golden("net_siamfc_small_probe")
 def test_a_network_from_matlab_is_loaded(case):
-    from golden import GOLDENS
-
     net = load_weights(GOLDENS / "net_siamfc_small_v7.mat")
     tracker = create_tracker("dsiamm", net)
     frame = load_case("frames_first", "skiing0001").matlab("im")[:, :, :, 0]
@@ -305,8 +306,6 @@ def test_a_network_from_matlab_is_loaded(case):
 
 
 def test_a_fusion_map_comes_from_a_mat_file(tmp_path):
-    import scipy.io
-
     path = tmp_path / "sumw.mat"
     scipy.io.savemat(path, {"sumw": np.arange(6.0).reshape(2, 3)})
     assert load_fusion_map(path).tolist() == [[0, 1, 2], [3, 4, 5]]
