@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .backend import get_array_module
 from .errors import DagNNError, LayerError, ShapeError
 from .layer import Context
-from .records import LayerRecord
+from .records import LayerRecord, Variable
 
 if TYPE_CHECKING:
     from .net import DagNN
@@ -68,6 +68,7 @@ class Evaluation:
                 variable = net.get_var(name)
                 variable.value = value
                 self.late.add(net.get_var_index(name))
+                net.late_variables.append(variable)
             for index in waiting:
                 self._run(index)
 
@@ -127,16 +128,17 @@ class Evaluation:
             variable = net.get_var(name)
             if variable.value is None:
                 raise DagNNError(
-                    f"derivative asked for from variable {name!r}, which was not computed: give the "
-                    f"inputs that it depends on (inputs of the network: {', '.join(net.get_inputs())})"
+                    f"derivative asked for from variable {name!r}, which was not computed: give "
+                    "the inputs that it depends on (inputs of the network: "
+                    f"{', '.join(net.get_inputs())})"
                 )
-            xp = get_array_module(variable.value)
-            variable.der = xp.asarray(der, dtype=variable.value.dtype)
-            if variable.der.shape != variable.value.shape:
-                variable.der = xp.broadcast_to(variable.der, variable.value.shape)
+            variable.der = _spread(der, variable)
         self.owned: set[int] = set()
         self.pending_uses = [p.fanout for p in net.params]
-        self.fresh = [not net.accumulate_param_ders or p.der is None for p in net.params]
+        if not net.accumulate_param_ders:
+            # A parameter that this pass does not reach must not keep an earlier derivative.
+            for parameter in net.params:
+                parameter.der = None
         wanted = self._find_wanted()
         for index in reversed(net.get_layer_execution_order()):
             if index in self.saved:
@@ -190,10 +192,9 @@ class Evaluation:
 
     def _add_param_der(self, p: int, der: Any) -> None:
         parameter = self.net.params[p]
-        if self.fresh[p] or parameter.der is None:
+        if parameter.der is None:
             # Taken over, and added to in place later: it must not alias what a layer keeps.
             parameter.der = der.copy()
-            self.fresh[p] = False
         else:
             parameter.der += der
 
@@ -202,8 +203,10 @@ class Evaluation:
         net = self.net
         for p in record.param_indexes:
             self.pending_uses[p] -= 1
-            if self.pending_uses[p] == 0 and net.parameter_server is not None and not hold_on:
-                parameter = net.params[p]
+            if self.pending_uses[p] > 0 or net.parameter_server is None or hold_on:
+                continue
+            parameter = net.params[p]
+            if parameter.der is not None:
                 net.parameter_server.push(parameter.name, parameter.der)
                 parameter.der = None
 
@@ -263,6 +266,20 @@ def _shapes(names: list[str], arrays: list) -> str:
         f"{name} {'freed' if a is None else tuple(getattr(a, 'shape', ()))}"
         for name, a in zip(names, arrays)
     )
+
+
+def _spread(der: Any, variable: Variable) -> Any:
+    """A derivative that the caller gives, in dtype and shape of the variable's value."""
+    value = variable.value
+    xp = get_array_module(value)
+    der = xp.asarray(der, dtype=value.dtype)
+    try:
+        return der if der.shape == value.shape else xp.broadcast_to(der, value.shape)
+    except ValueError:
+        raise ShapeError(
+            f"the derivative by variable {variable.name!r} must be a number or an array of shape "
+            f"{value.shape}, received {der.shape}"
+        ) from None
 
 
 def _check_count(record: LayerRecord, what: str, received: list, names: list[str]) -> None:

@@ -380,7 +380,8 @@ def _check_arity(what: str, record: LayerRecord) -> None:
         if len(names) < least or (most is not None and len(names) > most):
             wanted = f"{least}" if least == most else f"{least} to {most or 'any number of'}"
             raise GraphError(
-                f"{what} takes {wanted} {kind}s, received {len(names)}: {', '.join(names) or 'none'}"
+                f"{what} takes {wanted} {kind}s, received {len(names)}: "
+                f"{', '.join(names) or 'none'}"
             )
         for name in names:
             if not isinstance(name, str) or not name:

@@ -16,6 +16,7 @@ from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
 from .layer import layer_class
 from .printing import print_network
+from .records import Variable
 
 FORMAT = "dagnet.DagNN"
 FORMAT_VERSION = 1
@@ -53,6 +54,8 @@ class DagNN(Graph):
         self.accumulate_param_ders = False
         self.parameter_server: Any = None
         self.rng = np.random.default_rng(0)
+        # Variables whose values came late in the last evaluation.
+        self.late_variables: list[Variable] = []
         self._mode = "normal"
         self._device = "cpu"
 
@@ -102,20 +105,30 @@ class DagNN(Graph):
 
         Raises
         ------
+        TypeError
+            If ``inputs`` or ``der_outputs`` is not a dict.
         UnknownNameError
             If a name is not a variable's.
+        DagNNError
+            If a derivative is asked for from a variable that was not computed.
         ShapeError, LayerError
             If a layer cannot work with what it is given; layer, variables and shapes are named.
         """
-        given = {self.get_var_index(self.get_var(name).name) for name in inputs}
-        for index, variable in enumerate(self.vars):
-            # Values of an earlier evaluation must not pass for values of this one.
-            if variable.fanin and index not in given:
-                variable.value = None
+        der_outputs = {} if der_outputs is None else der_outputs
+        for what, given in (("inputs", inputs), ("der_outputs", der_outputs)):
+            if not isinstance(given, Mapping):
+                raise TypeError(
+                    f"{what} must be a dict of variable names and arrays, received "
+                    f"{type(given).__name__}"
+                )
+            for name in given:
+                self.get_var(name)
+        # Values of an earlier evaluation must not pass for values of this one.
+        for variable in [v for v in self.vars if v.fanin] + self.late_variables:
+            variable.value = None
+        self.late_variables = []
         for name, value in inputs.items():
             self.get_var(name).value = value
-        for name in der_outputs or {}:
-            self.get_var(name)
         evaluation = Evaluation(self, computing_derivative=bool(der_outputs))
         evaluation.forward(late_inputs)
         if der_outputs:

@@ -68,6 +68,26 @@ def test_parameter_derivatives_are_replaced_or_accumulated():
     assert net.get_param("w").der == 12 + 6
 
 
+def test_a_parameter_that_a_pass_does_not_reach_keeps_no_earlier_derivative():
+    net = shared_parameter()
+    net.add_layer("other", Times(), "u", "v", "w2")
+    net.get_param("w2").value = array(1.0)
+    net.eval({"x": array(2.0), "u": array(7.0)}, {"z": 1, "v": 1})
+    assert net.get_param("w2").der == 7
+    net.get_var("u").value = None
+    net.eval({"x": array(2.0)}, {"z": 1})
+    assert net.get_param("w2").der is None and net.get_param("w").der == 12
+
+
+def test_three_derivatives_of_one_variable_add_up_in_place_without_touching_the_first():
+    net = DagNN()
+    net.add_layer("a", Plus(), ["x", "x"], "p")
+    net.add_layer("b", Plus(), ["x", "p"], "z")
+    given = array(1.0, 2.0)
+    net.eval({"x": array(1.0, 1.0)}, {"z": given})
+    assert net.get_var("x").der.tolist() == [3, 6] and given.tolist() == [1, 2]
+
+
 def test_values_are_freed_at_their_last_use_and_precious_ones_kept():
     net = shared_parameter()
     net.eval({"x": array(2.0)})
@@ -145,6 +165,22 @@ def test_late_inputs_come_once_everything_else_has_run():
     assert net.get_var("label").der is None
 
 
+def test_late_inputs_of_one_evaluation_are_not_those_of_the_next():
+    net = DagNN()
+    net.add_layer("a", Times(), "x", "y", "w")
+    net.add_layer("join", Plus(), ["y", "label"], "z")
+    net.get_param("w").value = array(3.0)
+    for conserve in (True, False):
+        net.conserve_memory = conserve
+        for x in (1.0, 2.0):
+            late = {"label": array(10 * x)}
+            net.get_var("z").precious = True
+            net.eval({"x": array(x)}, {"z": 1}, late_inputs=lambda values, late=late: late)
+            assert net.get_var("z").value == 13 * x
+    net.eval({"x": array(1.0)})
+    assert net.get_var("z").value is None
+
+
 def test_late_inputs_that_nobody_knows_are_refused():
     net = shared_parameter()
     with pytest.raises(UnknownNameError, match="no variable 'lable'"):
@@ -214,6 +250,19 @@ def test_the_parameter_server_gets_whole_derivatives_once_and_not_on_hold():
     assert server.pushed == [("w", 24.0)] and net.get_param("w").der is None
 
 
+def test_a_parameter_without_derivative_is_not_pushed():
+    net = shared_parameter()
+    net.add_layer("other", Times(), "x", "v", "w2")
+    net.get_param("w2").value = array(1.0)
+    server = Server()
+    net.set_parameter_server(server)
+    net.eval({"x": array(2.0)}, {"z": 1})
+    assert server.pushed == [("w", 12.0)]
+    net.clear_parameter_server()
+    net.eval({"x": array(2.0)}, {"z": 1})
+    assert len(server.pushed) == 1 and net.get_param("w").der == 12
+
+
 def test_derivatives_that_nobody_reads_are_not_asked_for():
     asked = {}
 
@@ -273,6 +322,20 @@ def test_errors_name_layer_variable_and_shapes():
         net.eval(given)
 
 
+def test_errors_name_the_parameter_that_does_not_fit():
+    class Picky(Times):
+        def forward(self, inputs, params, context):
+            raise ShapeError("expected two numbers", param=0)
+
+    net = DagNN()
+    net.add_layer("a", Picky(), "x", "y", "w")
+    net.get_param("w").value = array(1.0)
+    with pytest.raises(
+        ShapeError, match=r"'a' .*, forward, parameter 'w': expected two .* w \(1,\)"
+    ):
+        net.eval({"x": array(1.0)})
+
+
 def test_any_failure_of_a_layer_names_it():
     net = DagNN()
     net.add_layer("a", Times(), "x", "y", "w")
@@ -289,6 +352,20 @@ def test_names_that_do_not_exist_are_refused_before_anything_runs():
         net.eval({"xx": array(1.0)})
     with pytest.raises(UnknownNameError, match="no variable 'objective'"):
         net.eval({"x": array(1.0)}, {"objective": 1})
+
+
+def test_matlabs_lists_of_names_and_values_are_refused():
+    net = shared_parameter()
+    with pytest.raises(TypeError, match=r"inputs must be a dict .* received list"):
+        net.eval(["x", array(2.0)])
+    with pytest.raises(TypeError, match=r"der_outputs must be a dict .* received tuple"):
+        net.eval({"x": array(2.0)}, ("z", 1))
+
+
+def test_a_derivative_of_another_shape_than_its_variable_is_refused():
+    net = shared_parameter()
+    with pytest.raises(ShapeError, match=r"by variable 'z' .* of shape \(2,\), received \(3,\)"):
+        net.eval({"x": array(2.0, 1.0)}, {"z": array(1.0, 1.0, 1.0)})
 
 
 def test_a_derivative_from_a_variable_that_was_not_computed_is_refused():
