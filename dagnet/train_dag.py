@@ -286,12 +286,14 @@ class _Loop:
                 continue
             given = self.get_batch([int(i) for i in part], "train", epoch)
             net.accumulate_param_ders = s > 0
-            net.eval(
-                given.inputs,
-                options.der_outputs,
-                late_inputs=given.late_inputs,
-                hold_on=s < parts - 1,
-            )
+            # What is not finite is looked for right after, and named.
+            with np.errstate(invalid="ignore", over="ignore"):
+                net.eval(
+                    given.inputs,
+                    options.der_outputs,
+                    late_inputs=given.late_inputs,
+                    hold_on=s < parts - 1,
+                )
             self._check_losses(epoch)
         accumulate_gradients(net, self.state, options, epoch)
         for callback in self.callbacks:

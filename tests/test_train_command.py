@@ -1,0 +1,234 @@
+"""Tests of the commands train and build_unrolled, as a user runs them."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from dagnet import DagNN, NonFiniteError, load_checkpoint
+from dsiam_net import build_unrolled, train
+from dsiam_net.branches import siamfc_branch
+from dsiam_net.siamfc import make_siamfc
+from dsiam_net.training_log import read_log
+from golden import ROOT
+from tiny import CHANNELS, smooth_clip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small SiamFC in the native format."""
+    branch = siamfc_branch(CHANNELS)
+    branch.init_params(3)
+    path = tmp_path_factory.mktemp("weights") / "small.npz"
+    make_siamfc(branch).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two sequences in OTB layout."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, seed in (("First", 1), ("Second", 2)):
+        clip = smooth_clip(np.random.default_rng(seed), frames=5, dtype=np.float32)
+        (folder / name / "img").mkdir(parents=True)
+        for i, frame in enumerate(clip.frames, start=1):
+            image = np.clip(frame, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:, :, ::-1]
+            cv2.imwrite(str(folder / name / "img" / f"{i:04d}.png"), image)
+        np.savetxt(folder / name / "groundtruth_rect.txt", clip.boxes, fmt="%g", delimiter=",")
+    return folder
+
+
+def arguments(weights, data, exp_dir, *more):
+    return [
+        *("--data", str(data), "--weights", str(weights), "--exp-dir", str(exp_dir)),
+        *("--frames", "2", "--num-clips", "3", "--epochs", "2"),
+        *("--learning-rate", "1e-3", "1e-3", *map(str, more)),
+    ]
+
+
+def params(path):
+    return {p.name: p.value for p in load_checkpoint(path)[0].params}
+
+
+def momenta(path):
+    return load_checkpoint(path)[1].solver_state
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert np.array_equal(first[name], second[name]), name
+
+
+def test_training_writes_checkpoints_log_curve_and_network(weights, data, tmp_path, capsys):
+    out = tmp_path / "trained.npz"
+    train.main(arguments(weights, data, tmp_path / "run", "--out", out))
+    printed = capsys.readouterr().out
+    for word in ("objective", "errdisp", "errmax", "s a step", "learning-rate"):
+        assert word in printed
+    log = read_log(tmp_path / "run" / "log.csv")
+    assert [(row["epoch"], row["step"]) for row in log] == [
+        (e, s) for e in (1, 2) for s in (1, 2, 3)
+    ]
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
+    trained = {p.name: p.value for p in DagNN.load(out).params}
+    assert_same(trained, params(tmp_path / "run" / "net-epoch-2.npz"))
+    before = {p.name: p.value for p in DagNN.load(weights).params}
+    assert not np.array_equal(before["conv3f"], trained["conv3f"])
+    assert np.array_equal(before["adjust_f"], trained["adjust_f"])
+
+
+class Stop(BaseException):
+    """An interruption."""
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_run_that_was_stopped_goes_on_to_equal_bits(weights, data, tmp_path, monkeypatch, step):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    every = ("--checkpoint-every", "1")
+    train.main(arguments(weights, data, whole, *every))
+
+    after_step = train.Progress.after_step
+
+    def stop(self, mode, epoch, done, steps, stats):
+        after_step(self, mode, epoch, done, steps, stats)
+        if (epoch, done) == (2, step):
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Progress, "after_step", stop)
+        with pytest.raises(Stop):
+            train.main(arguments(weights, data, broken, *every))
+    train.main(arguments(weights, data, broken, *every))
+    for read in (params, momenta):
+        assert_same(read(whole / "net-epoch-2.npz"), read(broken / "net-epoch-2.npz"))
+    figures = ("epoch", "step", "objective", "errdisp", "errmax")
+    logs = [
+        [[row[f] for f in figures] for row in read_log(folder / "log.csv")]
+        for folder in (whole, broken)
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 6
+    stats = [load_checkpoint(d / "net-epoch-2.npz")[1].stats["train"] for d in (whole, broken)]
+    for first, second in zip(*stats):
+        assert first["objective"] == second["objective"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    weights, data, tmp_path, monkeypatch
+):
+    clean = train.clip_getter
+
+    def poisoned(net, clips):
+        get_batch = clean(net, clips)
+
+        def get(indexes, mode, epoch):
+            batch = get_batch(indexes, mode, epoch)
+            if epoch == 2:
+                batch.inputs["frame1"] = batch.inputs["frame1"] * np.nan
+            return batch
+
+        return get
+
+    monkeypatch.setattr(train, "clip_getter", poisoned)
+    with pytest.raises(NonFiniteError, match="objective1 is nan in epoch 2"):
+        train.main(arguments(weights, data, tmp_path))
+    assert all(np.isfinite(v).all() for v in params(tmp_path / "net-epoch-1.npz").values())
+
+
+def test_another_set_of_options_does_not_continue_a_run(weights, data, tmp_path):
+    train.main(arguments(weights, data, tmp_path, "--epochs", "1"))
+    with pytest.raises(Exception, match=r"momentum was 0.9, is 0.5"):
+        train.main(arguments(weights, data, tmp_path, "--momentum", "0.5"))
+
+
+@pytest.mark.parametrize("mode", ["pool", "scatter", "none", "soft"])
+def test_every_crop_gradient_and_frozen_moments_train(weights, data, tmp_path, mode):
+    options = ("--crop-gradient", mode, "--epochs", "1", "--num-clips", "1", "--freeze-bn")
+    # Stored moments must be there to be frozen: those of a first run.
+    first = tmp_path / "first.npz"
+    train.main(arguments(weights, data, tmp_path / "a", "--epochs", "1", "--out", first))
+    train.main(arguments(first, data, tmp_path / "b", *options))
+    before = {p.name: p.value for p in DagNN.load(first).params}
+    after = params(tmp_path / "b" / "net-epoch-1.npz")
+    assert np.array_equal(before["bn2x"], after["bn2x"])
+    assert not np.array_equal(before["bn2m"], after["bn2m"])
+
+
+def test_listed_clips_and_generated_video_train_too(weights, data, tmp_path):
+    rows = [f"0,{data / 'First' / 'img' / f'{i:04d}.png'},70,60,40,31" for i in (1, 2)]
+    (tmp_path / "clips.txt").write_text("\n".join(rows) + "\n")
+    common = ["--weights", str(weights), "--frames", "2", "--num-clips", "2", "--epochs", "1"]
+    clips = ["--clips", str(tmp_path / "clips.txt"), "--exp-dir", str(tmp_path / "a")]
+    train.main([*clips, *common])
+    train.main(["--synthetic", "--exp-dir", str(tmp_path / "b"), *common])
+    assert len(read_log(tmp_path / "a" / "log.csv")) == 1
+    assert len(read_log(tmp_path / "b" / "log.csv")) == 2
+
+
+def test_build_unrolled_ends_with_the_two_numbers(capsys, tmp_path):
+    files = {kind: tmp_path / f"net.{kind}" for kind in ("npz", "json", "svg")}
+    build_unrolled.main(
+        ["--out", str(files["npz"]), "--json", str(files["json"]), "--draw", str(files["svg"])]
+    )
+    last = capsys.readouterr().out.split("\n")[-3:]
+    assert "940" in last[0] and "33" in last[1] and last[2] == ""
+    listing = json.loads(files["json"].read_text())
+    assert len(listing["layers"]) == 940 and len(listing["params"]) == 33
+    net = DagNN.load(files["npz"])
+    assert len(net.layers) == 940 and net.get_param("conv1f").value.shape == (96, 3, 11, 11)
+    assert "<svg" in files["svg"].read_text()
+
+
+@pytest.mark.parametrize(
+    "options, layers",
+    [
+        (["--frames", "3"], 3 * 94),
+        (["--frames", "2", "--single-layer"], 2 * 88),
+        (["--frames", "1", "--feature-layers", "conv5"], 88),
+    ],
+)
+def test_build_unrolled_takes_frames_and_feature_layers(options, layers, capsys):
+    build_unrolled.main(options)
+    assert str(layers) in capsys.readouterr().out.split("\n")[-3]
+
+
+def test_a_backbone_of_any_file_is_unrolled_by_its_feature_layers(weights, capsys):
+    backbone = ["--backbone", str(weights), "--frames", "2"]
+    with pytest.raises(ValueError, match="name the feature layers with --feature-layers"):
+        build_unrolled.main(backbone)
+    build_unrolled.main([*backbone, "--feature-layers", "conv5,relu4"])
+    assert "188" in capsys.readouterr().out.split("\n")[-3]
+
+
+def run(*command):
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dsiam_net.build_unrolled", "--weights", "nowhere.mat"),
+        ("dsiam_net.build_unrolled", "--feature-layers", "feat,x99"),
+        ("dsiam_net.build_unrolled", "--frames", "0"),
+        ("dsiam_net.train", "--data", "nowhere"),
+        ("dsiam_net.train", "--synthetic", "--single"),
+        ("dsiam_net.train",),
+    ],
+)
+def test_what_cannot_be_done_ends_with_one_clear_line_and_status_2(command):
+    done = run(*command)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr.strip().split("\n")[-1]
+
+
+@pytest.mark.parametrize("command", ["build_unrolled", "train", "track", "demo"])
+def test_every_command_tells_its_version_and_its_defaults(command):
+    assert run(f"dsiam_net.{command}", "--version").stdout.startswith("dsiam ")
+    text = run(f"dsiam_net.{command}", "--help").stdout
+    assert "default" in text and "--version" in text
