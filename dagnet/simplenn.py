@@ -258,6 +258,6 @@ def _with_input_name(meta: Mapping[str, Any], name: str) -> dict[str, Any]:
     inputs = meta.get("inputs")
     if isinstance(inputs, Mapping):
         return {**meta, "inputs": {**inputs, "name": name}}
-    if isinstance(inputs, Sequence) and inputs:
+    if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], Mapping):
         return {**meta, "inputs": [{**inputs[0], "name": name}, *inputs[1:]]}
     return dict(meta)

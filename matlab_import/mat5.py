@@ -13,6 +13,7 @@ from scipy.io.matlab import MatlabFunction, MatlabOpaque
 from scipy.io.matlab import MatlabObject as OldStyleObject
 
 from .errors import MatFileError
+from .mat5_check import check_mat5
 from .values import MatlabObject
 
 
@@ -24,8 +25,9 @@ def read_mat5(path: Path) -> dict[str, Any]:
     MatFileError
         If SciPy reports a variable that it cannot read.
     Exception
-        Whatever SciPy raises on a damaged file.
+        Whatever the check or SciPy raises on a damaged file.
     """
+    check_mat5(path)
     # mat_dtype: MATLAB stores a double of integer value as int8 to save space, and a logical as
     # uint8; this asks for the class that the array had in MATLAB.
     with warnings.catch_warnings(record=True) as caught:
@@ -78,6 +80,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, OldStyleObject):
         return MatlabObject(str(value.classname))
     if scipy.sparse.issparse(value):
+        value.check_format(full_check=True)  # toarray would write where the indices say
         return value.toarray()
     if value.dtype.names is not None:
         return _struct(value)
