@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,11 +47,16 @@ def draw_box(frame: np.ndarray, box: Sequence[float], colour: Sequence[int]) -> 
 def draw_text(frame: np.ndarray, text: str, place: tuple[int, int]) -> None:
     """Write white text with a dark rim into ``frame``, in place; ``place`` (x, y) is its base."""
     scale = min(frame.shape[:2]) / 500
-    thickness = max(1, round(2 * scale))
-    for colour, width in (((0, 0, 0), 3 * thickness), ((255, 255, 255), thickness)):
-        cv2.putText(
-            frame, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width, cv2.LINE_AA
-        )
+    width = max(1, round(2 * scale))
+
+    def write(x: int, y: int, colour: tuple[int, int, int]) -> None:
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(frame, text, (x, y), font, scale, colour, width, cv2.LINE_AA)
+
+    # The rim is the text itself, moved: a thicker one has wider letters in OpenCV 5.
+    for dx, dy in itertools.product((-width, 0, width), repeat=2):
+        write(place[0] + dx, place[1] + dy, (0, 0, 0))
+    write(*place, (255, 255, 255))
 
 
 def draw_response(frame: np.ndarray, result: TrackResult) -> None:
@@ -99,13 +105,14 @@ def draw_tracking(
     uint8 array (H, W, 3), RGB
     """
     frame = np.ascontiguousarray(as_frame(image)).copy()
+    if result is not None:
+        draw_response(frame, result)  # below the boxes, which may lie in its corner
     if truth is not None:
         draw_box(frame, truth, TRUTH)
     draw_box(frame, box, LOST if result is not None and result.lost else TRACKED)
     words = [] if number is None else [f"#{number}"]
     if result is not None:
         words += [f"score {result.score:.3g}"] + (["lost"] if result.lost else [])
-        draw_response(frame, result)
     if words:
         margin = min(frame.shape[:2]) // 20
         draw_text(frame, "  ".join(words), (margin // 2, margin + 2))
