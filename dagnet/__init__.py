@@ -29,16 +29,8 @@ from .layer import (
 from .net import DagNN
 from .records import LayerRecord, Parameter, Variable
 from .solvers import SGD, Solver
-from .train_dag import (
-    Batch,
-    Callback,
-    GetBatch,
-    NonFiniteError,
-    TrainOptions,
-    accumulate_gradients,
-    loss_averages,
-    train_dag,
-)
+from .train_dag import NonFiniteError, accumulate_gradients, loss_averages, train_dag
+from .train_options import Batch, Callback, GetBatch, TrainOptions
 from .version import __version__
 
 __all__ = [

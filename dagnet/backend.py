@@ -93,3 +93,16 @@ def to_device(array: Any, device: str) -> Any:
     if device == "gpu":
         return import_cupy().asarray(array)
     return asnumpy(array)
+
+
+def tree_to_device(tree: Any, device: str) -> Any:
+    """Containers (dicts, lists, tuples) with their arrays in the memory of ``device``.
+
+    The containers are new; what is no array is left as it is.
+    """
+    if isinstance(tree, dict):
+        return {key: tree_to_device(entry, device) for key, entry in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        entries = [tree_to_device(entry, device) for entry in tree]
+        return entries if isinstance(tree, list) else tuple(entries)
+    return to_device(tree, device) if hasattr(tree, "dtype") else tree

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from . import storage
+from .backend import tree_to_device
 from .net import FORMAT_VERSION, DagNN, check_format
 
 FORMAT = "dagnet.checkpoint"
-_NAME = re.compile(r"net-epoch-(\d+)\.npz")
+_NAME = re.compile(r"net-epoch-([1-9]\d*)\.npz")
 PARTIAL = "net-partial.npz"
 
 
@@ -49,14 +50,14 @@ def epoch_path(directory: str | os.PathLike, epoch: int) -> Path:
 
 
 def save_checkpoint(path: str | os.PathLike, net: DagNN, state: TrainState) -> None:
-    """Write network and state to ``path``, under a temporary name first."""
+    """Write network and state, of any device, to ``path``, under a temporary name first."""
     storage.save_tree(
         path,
         {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "net": net.to_dict(),
-            "state": dict(vars(state)),
+            "state": tree_to_device(vars(state), "cpu"),
         },
     )
 
@@ -77,15 +78,46 @@ def find_last_checkpoint(directory: str | os.PathLike) -> Path | None:
     """The checkpoint of ``directory`` that got farthest, or None.
 
     That is the partial one if it belongs to a later epoch than the newest complete one.
+
+    Raises
+    ------
+    CheckpointError
+        If there is a partial one and it is damaged.
     """
     directory = Path(directory)
-    epochs = [
-        int(match[1])
-        for p in directory.glob("net-epoch-*.npz")
-        if (match := _NAME.fullmatch(p.name))
-    ]
-    newest = max(epochs, default=0)
+    newest = max(_epochs(directory), default=0)
     partial = directory / PARTIAL
     if partial.is_file() and load_checkpoint(partial)[1].epoch > newest:
         return partial
     return epoch_path(directory, newest) if newest else None
+
+
+def set_aside(directory: str | os.PathLike) -> Path | None:
+    """Move the checkpoints of ``directory`` to a new folder ``earlier-1`` (or -2, ...) in it.
+
+    Two runs must not mix in one folder: continuing goes on from the farthest epoch.
+
+    Returns
+    -------
+    Path or None
+        The new folder; None where there was nothing to move.
+    """
+    directory = Path(directory)
+    found = [epoch_path(directory, epoch) for epoch in _epochs(directory)]
+    if (directory / PARTIAL).is_file():
+        found.append(directory / PARTIAL)
+    if not found:
+        return None
+    number = 1
+    while (aside := directory / f"earlier-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for path in found:
+        path.rename(aside / path.name)
+    return aside
+
+
+def _epochs(directory: Path) -> list[int]:
+    """The epochs whose checkpoints ``directory`` holds."""
+    matches = [_NAME.fullmatch(path.name) for path in directory.glob("net-epoch-*.npz")]
+    return [int(match[1]) for match in matches if match]

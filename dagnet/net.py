@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from . import storage
-from .backend import check_device, to_device
+from .backend import check_device, to_device, tree_to_device
 from .errors import CheckpointError, DagNNError
 from .execution import Evaluation, LateInputs
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
-from .layer import layer_class
+from .layer import Layer, layer_class
 from .printing import print_network
 from .records import Variable
 
@@ -246,7 +247,7 @@ class DagNN(Graph):
                     "inputs": record.inputs,
                     "outputs": record.outputs,
                     "params": record.params,
-                    "block": record.block.save(),
+                    "block": tree_to_device(record.block.save(), "cpu"),
                 }
                 for record in self.layers
             ],
@@ -266,13 +267,20 @@ class DagNN(Graph):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DagNN:
-        """Build a network from ``to_dict``'s containers (MATLAB's ``loadobj``); on the CPU."""
+        """Build a network from ``to_dict``'s containers (MATLAB's ``loadobj``); on the CPU.
+
+        The network shares no array and no container with ``content``.
+
+        Raises
+        ------
+        DagNNError
+            If a layer's type is not registered, or does not know one of the settings.
+        """
         net = cls()
         for layer in content["layers"]:
-            block = layer_class(layer["type"])(**layer["block"])
             net.add_layer(
                 layer["name"],
-                block,
+                _make_block(layer),
                 layer["inputs"],
                 layer["outputs"],
                 layer["params"],
@@ -282,17 +290,20 @@ class DagNN(Graph):
         for entry in content["params"]:
             parameter = net.get_param(entry["name"])
             value = entry["value"]
-            parameter.value = None if value is None else np.array(value)
+            parameter.value = None if value is None else np.array(value, order="C")
             parameter.train_method = entry["train_method"]
             parameter.learning_rate = entry["learning_rate"]
             parameter.weight_decay = entry["weight_decay"]
         for entry in content["vars"]:
             net.get_var(entry["name"]).precious = entry["precious"]
-        net.meta = dict(content["meta"])
+        net.meta = copy.deepcopy(dict(content["meta"]))
         return net
 
     def copy(self) -> DagNN:
-        """A deep copy of structure and parameters, on the CPU, without values of variables."""
+        """A deep copy on the CPU of all that ``save`` writes: structure, parameters and meta.
+
+        The copy's mode and the like are those of a new network, as in MatConvNet.
+        """
         return type(self).from_dict(self.to_dict())
 
     def save(self, path: str | os.PathLike) -> None:
@@ -313,10 +324,18 @@ class DagNN(Graph):
         return cls.from_dict(check_format(path, storage.load_tree(path), FORMAT)["net"])
 
 
+def _make_block(layer: Mapping[str, Any]) -> Layer:
+    """A layer from its type and settings."""
+    try:
+        return layer_class(layer["type"])(**copy.deepcopy(layer["block"]))
+    except (DagNNError, TypeError, ValueError) as exc:
+        raise DagNNError(f"layer {layer['name']!r} ({layer['type']}): {exc}") from exc
+
+
 def check_format(path: str | os.PathLike, content: Any, expected: str) -> dict[str, Any]:
     """Return ``content`` if it is a tree of the format ``expected`` that this version can read."""
     found = content.get("format") if isinstance(content, dict) else None
-    if found != expected:
+    if found != expected or not isinstance(content.get("version"), int):
         raise CheckpointError(
             f"{os.fspath(path)}: expected a file of format {expected}, found {found}"
         )

@@ -1,7 +1,8 @@
 """Nested containers with arrays in one ``.npz`` file, without pickle.
 
 Arrays become members of the archive; everything else becomes JSON in the member ``tree``, where
-an array stands as a reference. Tuples come back as tuples.
+an array stands as a reference. Tuples come back as tuples, NumPy's numbers as numbers of their
+type; Python's complex numbers come back as NumPy's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,20 @@ from .errors import CheckpointError
 from .files import atomic_write
 
 _TREE = "tree"
+_SEQUENCES = {"list": list, "tuple": tuple}
+# What the readers of zip, npy and JSON raise on files that are damaged or of another kind.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save_tree(path: str | os.PathLike, tree: Any) -> None:
@@ -40,8 +56,8 @@ def load_tree(path: str | os.PathLike) -> Any:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    FileNotFoundError, PermissionError, IsADirectoryError
+        If there is no such file, or it cannot be opened.
     CheckpointError
         If the file is not one of this format, or is truncated or damaged.
     """
@@ -49,20 +65,20 @@ def load_tree(path: str | os.PathLike) -> Any:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _decode(json.loads(str(arrays.pop(_TREE))), arrays)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as exc:
+    except _DAMAGE as exc:
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
         raise CheckpointError(
-            f"{os.fspath(path)}: not a file of this software, or damaged or truncated "
-            f"({type(exc).__name__}: {exc})"
+            f"{os.fspath(path)}: not a file of this software, or damaged or truncated ({reason})"
         ) from exc
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, np.generic):
-        return {"array": _keep(np.asarray(value), arrays)}
+    if isinstance(value, (np.generic, complex)) and not np.asarray(value).dtype.hasobject:
+        return {"number": _keep(np.asarray(value), arrays)}
     if isinstance(value, dict):
         items = {}
         for key, entry in value.items():
@@ -73,7 +89,7 @@ def _encode(value: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
     if isinstance(value, (list, tuple)):
         kind = "list" if isinstance(value, list) else "tuple"
         return {kind: [_encode(v, arrays, f"{where}[{i}]") for i, v in enumerate(value)]}
-    if hasattr(value, "dtype") and asnumpy(value).dtype != object:
+    if hasattr(value, "dtype") and not asnumpy(value).dtype.hasobject:
         return {"array": _keep(asnumpy(value), arrays)}
     raise TypeError(f"{where}: cannot save an object of type {type(value).__name__}")
 
@@ -90,7 +106,8 @@ def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     ((kind, content),) = value.items()
     if kind == "array":
         return arrays[content]
+    if kind == "number":
+        return arrays[content][()]
     if kind == "dict":
         return {key: _decode(entry, arrays) for key, entry in content.items()}
-    entries = [_decode(entry, arrays) for entry in content]
-    return entries if kind == "list" else tuple(entries)
+    return _SEQUENCES[kind](_decode(entry, arrays) for entry in content)

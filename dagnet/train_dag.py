@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .backend import get_array_module, to_device
+from .backend import get_array_module, tree_to_device
 from .checkpoint import (
     PARTIAL,
     TrainState,
@@ -19,93 +19,16 @@ from .checkpoint import (
     find_last_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    set_aside,
 )
 from .errors import CheckpointError, DagNNError
-from .execution import LateInputs
 from .net import DagNN
-from .records import Parameter
-from .solvers import SGD, Solver
+from .records import TRAIN_METHODS, Parameter
+from .train_options import Callback, ExtractStats, GetBatch, TrainOptions
 
 
 class NonFiniteError(DagNNError, ArithmeticError):
     """A loss or a derivative is infinite or not a number; training stopped before the update."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs of one evaluation, and the function for those that come late (``DagNN.eval``)."""
-
-    inputs: Mapping[str, Any]
-    late_inputs: LateInputs | None = None
-
-
-# get_batch(indexes, mode, epoch): the batch of these elements of the training or validation set.
-GetBatch = Callable[[Sequence[int], str, int], Batch]
-# extract_stats(stats, net): the figures so far with those of the last step taken in.
-ExtractStats = Callable[[dict, DagNN], dict]
-
-
-class Callback:
-    """Hooks of the training loop; a subclass overrides those that it needs."""
-
-    def on_start(self, net: DagNN, state: TrainState) -> None:
-        """Before the first step, after a checkpoint was read where there was one."""
-
-    def after_update(self, net: DagNN) -> None:
-        """Parameters have changed: the place to keep them within bounds."""
-
-    def after_step(self, mode: str, epoch: int, step: int, steps: int, stats: dict) -> None:
-        """A batch is done; ``step`` counts from 1 to ``steps``."""
-
-    def after_epoch(self, net: DagNN, state: TrainState) -> None:
-        """Training and validation of an epoch are done and its checkpoint is written."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Options of ``train_dag``; names and defaults are those of ``cnn_train_dag``.
-
-    Attributes
-    ----------
-    exp_dir : path
-        Folder of the checkpoints, made where it is missing.
-    continue_ : bool
-        Go on from the checkpoint in ``exp_dir`` that got farthest.
-    batch_size, num_sub_batches : int
-        Elements a step; into how many evaluations they are divided.
-    epoch_size : int or None
-        Elements an epoch, of the shuffled training set.
-    num_epochs : int
-    learning_rate : float or sequence of float
-        For all epochs, or one for each (the last is kept).
-    weight_decay : float
-    solver : Solver
-    random_seed : int
-    der_outputs : dict of variable name to derivative
-    checkpoint_every : int or None
-        Steps after which a partial checkpoint is written within an epoch.
-    settings : dict
-        Stored in every checkpoint; one with other values is not continued.
-    """
-
-    exp_dir: str | os.PathLike
-    continue_: bool = True
-    batch_size: int = 256
-    num_sub_batches: int = 1
-    epoch_size: int | None = None
-    num_epochs: int = 300
-    learning_rate: float | Sequence[float] = 0.001
-    weight_decay: float = 0.0005
-    solver: Solver = field(default_factory=SGD)
-    random_seed: int = 0
-    der_outputs: Mapping[str, Any] = field(default_factory=lambda: {"objective": 1})
-    checkpoint_every: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch (1-based)."""
-        rates = np.atleast_1d(self.learning_rate)
-        return float(rates[min(epoch, len(rates)) - 1])
 
 
 def loss_averages(stats: dict, net: DagNN) -> dict:
@@ -149,111 +72,163 @@ def train_dag(
     Returns
     -------
     net, state : DagNN and TrainState
-        As after the last epoch.
+        As after the last epoch. The network is another object than ``net`` where a checkpoint
+        was found, on the same device and with the same parameter server.
 
     Raises
     ------
     NonFiniteError
         If a loss or derivative is not finite. The checkpoints written so far stay.
     CheckpointError
-        If the checkpoint to go on from is damaged, or of a run with other settings.
+        If the checkpoint to go on from is damaged, or of a run with other settings; or was
+        written within an epoch whose steps had other elements.
     """
     exp_dir = Path(options.exp_dir)
     exp_dir.mkdir(parents=True, exist_ok=True)
     if len(train) == 0:
         raise ValueError("the training set is empty")
-    state = TrainState()
-    last = find_last_checkpoint(exp_dir) if options.continue_ else None
-    if last is not None:
-        device = net.device
-        net, state = load_checkpoint(last)
-        _check_settings(last, state.settings, options.settings)
-        net.move(device)
-        _restore_statistics(net, state)
-    state.settings = dict(options.settings)
     for name in options.der_outputs:
         net.get_var(name).precious = True
-    loop = _Loop(net, get_batch, options, extract_stats, callbacks, state, exp_dir)
+    state = TrainState()
+    if not options.continue_:
+        set_aside(exp_dir)
+    last = find_last_checkpoint(exp_dir)
+    if last is not None:
+        net, state = _go_on(last, net, train, options)
+    state.settings = dict(options.settings)
+    for parameter in net.params:
+        # Sums depend on an array's order in memory, and checkpoints keep C order alone.
+        if parameter.value is not None:
+            xp = get_array_module(parameter.value)
+            parameter.value = xp.asarray(parameter.value, order="C")
+    loop = _Loop(net, state, get_batch, train, val, options, extract_stats, callbacks)
     for callback in callbacks:
         callback.on_start(net, state)
     first = state.epoch + 1 if state.step < 0 else state.epoch
     for epoch in range(first, options.num_epochs + 1):
-        loop.run_epoch(epoch, train, val)
+        loop.run_epoch(epoch)
     return net, state
 
 
-def accumulate_gradients(net: DagNN, state: TrainState, options: TrainOptions, epoch: int) -> None:
+def accumulate_gradients(
+    net: DagNN,
+    state: TrainState,
+    options: TrainOptions,
+    epoch: int,
+    *,
+    evaluations: int | None = None,
+) -> None:
     """Update all parameters from their derivatives (``accumulateGradients``).
 
     A parameter of method ``average`` moves to the mean of what its uses observed; one of method
     ``gradient`` by the solver, with weight decay, unless its learning rate and decay are both 0.
-    A parameter that no evaluated layer used has no derivative and stays.
+    A parameter that no evaluated layer used has no derivative and stays. Parameters keep their
+    dtype.
+
+    Parameters
+    ----------
+    evaluations : int, optional
+        How many evaluations' derivatives were added up; by default ``num_sub_batches``.
+
+    Raises
+    ------
+    NonFiniteError
+        If a derivative is not finite. No parameter is changed then.
+    DagNNError
+        If a parameter's train method is not known; likewise.
     """
     server = net.parameter_server
-    workers = options.num_sub_batches
+    workers = options.num_sub_batches if evaluations is None else evaluations
     if server is not None:
         server.sync()
         workers *= server.num_workers
+    updates = []
     for parameter in net.params:
         der = parameter.der if server is None else server.pull(parameter.name)
-        if der is None:
-            continue
-        if not bool(get_array_module(der).isfinite(der).all()):
-            raise NonFiniteError(
-                f"the derivative by parameter {parameter.name!r} is not finite in epoch {epoch}; "
-                "lower the learning rate, or look at the inputs of this step"
-            )
+        if der is not None:
+            _check_update(parameter, der, epoch)
+            updates.append((parameter, der))
+    for parameter, der in updates:
         if parameter.train_method == "average":
-            rate = parameter.learning_rate
-            parameter.value = (1 - rate) * parameter.value + rate / workers / parameter.fanout * der
+            rate = float(parameter.learning_rate)
+            share = rate / workers / parameter.fanout
+            _assign(parameter, (1 - rate) * parameter.value + share * der)
         else:
             _descend(parameter, der / workers, state, options, epoch)
+
+
+def _check_update(parameter: Parameter, der: Any, epoch: int) -> None:
+    if parameter.train_method not in TRAIN_METHODS:
+        raise DagNNError(
+            f"parameter {parameter.name!r}: train_method must be one of {TRAIN_METHODS}, received "
+            f"{parameter.train_method!r}"
+        )
+    if not bool(get_array_module(der).isfinite(der).all()):
+        raise NonFiniteError(
+            f"the derivative by parameter {parameter.name!r} is not finite in epoch {epoch}: no "
+            "parameter was changed by this step; lower the learning rate, or look at the inputs "
+            "of this step"
+        )
 
 
 def _descend(
     parameter: Parameter, der: Any, state: TrainState, options: TrainOptions, epoch: int
 ) -> None:
-    decay = options.weight_decay * parameter.weight_decay
-    rate = options.rate(epoch) * parameter.learning_rate
+    # float: a factor of NumPy's double type would turn single precision into double.
+    decay = float(options.weight_decay * parameter.weight_decay)
+    rate = float(options.rate(epoch) * parameter.learning_rate)
     if rate <= 0 and decay <= 0:
         return
-    parameter.value, state.solver_state[parameter.name] = options.solver.update(
+    value, state.solver_state[parameter.name] = options.solver.update(
         parameter.value,
         state.solver_state.get(parameter.name),
         der + decay * parameter.value,
         rate,
     )
+    _assign(parameter, value)
 
 
+def _assign(parameter: Parameter, value: Any) -> None:
+    """A new value in the parameter's dtype, and an array where arithmetic made a number of it."""
+    before = parameter.value
+    parameter.value = get_array_module(before).asarray(value, dtype=before.dtype)
+
+
+@dataclass
 class _Loop:
-    def __init__(self, net, get_batch, options, extract_stats, callbacks, state, exp_dir):
-        self.net = net
-        self.get_batch = get_batch
-        self.options = options
-        self.extract_stats = extract_stats
-        self.callbacks = callbacks
-        self.state = state
-        self.exp_dir = exp_dir
+    """The epochs of one call of ``train_dag``."""
 
-    def run_epoch(self, epoch: int, train: Sequence[int], val: Sequence[int]) -> None:
+    net: DagNN
+    state: TrainState
+    get_batch: GetBatch
+    train: Sequence[int]
+    val: Sequence[int]
+    options: TrainOptions
+    extract_stats: ExtractStats
+    callbacks: Sequence[Callback]
+
+    @property
+    def exp_dir(self) -> Path:
+        return Path(self.options.exp_dir)
+
+    def run_epoch(self, epoch: int) -> None:
         options, state, net = self.options, self.state, self.net
         done = state.step if state.epoch == epoch else 0
         stats = state.running.get("stats", {}) if done else {}
         rng = np.random.default_rng([options.random_seed, epoch])
-        chosen = rng.permutation(np.asarray(train))[: options.epoch_size]
+        chosen = rng.permutation(np.asarray(self.train))[: options.epoch_size]
         state.epoch, state.step = epoch, done
         if not done:
             self._reset_statistics()
-        for name, value in state.solver_state.items():
-            state.solver_state[name] = to_device(value, net.device)
+        state.solver_state = tree_to_device(state.solver_state, net.device)
         train_stats = self._process("train", epoch, chosen, done, stats)
         self._reset_statistics()
-        val_stats = self._process("val", epoch, rng.permutation(np.asarray(val)), 0, {})
+        val_stats = self._process("val", epoch, rng.permutation(np.asarray(self.val)), 0, {})
         state.stats["train"].append(train_stats)
         if val_stats:
             state.stats["val"].append(val_stats)
         state.step, state.running = -1, {}
-        save_checkpoint(epoch_path(self.exp_dir, epoch), net, self._on_cpu())
+        save_checkpoint(epoch_path(self.exp_dir, epoch), net, state)
         (self.exp_dir / PARTIAL).unlink(missing_ok=True)
         for callback in self.callbacks:
             callback.after_epoch(net, state)
@@ -279,12 +254,10 @@ class _Loop:
     def _train_step(self, batch: Any, epoch: int) -> None:
         net, options = self.net, self.options
         net.mode = "normal"
-        parts = options.num_sub_batches
+        # A last batch may have fewer elements than there are sub-batches.
+        parts = min(options.num_sub_batches, len(batch))
         for s in range(parts):
-            part = batch[s::parts]
-            if len(part) == 0:
-                continue
-            given = self.get_batch([int(i) for i in part], "train", epoch)
+            given = self.get_batch([int(i) for i in batch[s::parts]], "train", epoch)
             net.accumulate_param_ders = s > 0
             # What is not finite is looked for right after, and named.
             with np.errstate(invalid="ignore", over="ignore"):
@@ -295,7 +268,8 @@ class _Loop:
                     hold_on=s < parts - 1,
                 )
             self._check_losses(epoch)
-        accumulate_gradients(net, self.state, options, epoch)
+        net.accumulate_param_ders = False
+        accumulate_gradients(net, self.state, options, epoch, evaluations=parts)
         for callback in self.callbacks:
             callback.after_update(net)
 
@@ -303,8 +277,9 @@ class _Loop:
         for name in self.options.der_outputs:
             value = self.net.get_var(name).value
             if not bool(get_array_module(value).isfinite(value).all()):
+                found = float(value.reshape(())) if value.size == 1 else "not finite everywhere"
                 raise NonFiniteError(
-                    f"{name} is {value} in epoch {epoch}, step {self.state.step + 1}: no parameter "
+                    f"{name} is {found} in epoch {epoch}, step {self.state.step + 1}: no parameter "
                     f"was changed by this step, and the checkpoints in {self.exp_dir} are whole; "
                     "lower the learning rate, or look at the inputs of this step"
                 )
@@ -324,31 +299,49 @@ class _Loop:
             if held is not None:
                 averages[record.name] = held
         self.state.running = {"stats": stats, "averages": averages}
-        save_checkpoint(self.exp_dir / PARTIAL, self.net, self._on_cpu())
+        self.state.running["plan"] = _plan(self.train, self.options)
+        save_checkpoint(self.exp_dir / PARTIAL, self.net, self.state)
 
     def _reset_statistics(self) -> None:
         for record in self.net.layers:
             record.block.reset()
 
-    def _on_cpu(self) -> TrainState:
-        held = dict(vars(self.state))
-        held["solver_state"] = {
-            name: to_device(value, "cpu") for name, value in self.state.solver_state.items()
-        }
-        return TrainState(**held)
 
-
-def _restore_statistics(net: DagNN, state: TrainState) -> None:
+def _go_on(
+    path: Path, given: DagNN, train: Sequence[int], options: TrainOptions
+) -> tuple[DagNN, TrainState]:
+    """Network and state of a checkpoint, in the place of a network that is given."""
+    net, state = load_checkpoint(path)
+    _refuse_changes(path, state.settings, options.settings)
+    if "plan" in state.running:
+        _refuse_changes(path, state.running["plan"], _plan(train, options))
+    net.move(given.device)
+    net.parameter_server, net.conserve_memory = given.parameter_server, given.conserve_memory
+    for variable in given.vars:
+        if variable.precious and net.get_var_index(variable.name) is not None:
+            net.get_var(variable.name).precious = True
     for name, held in state.running.get("averages", {}).items():
         net.get_layer(name).block.load_statistics_state(held)
+    return net, state
 
 
-def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _plan(train: Sequence[int], options: TrainOptions) -> dict[str, Any]:
+    """What decides which elements a step sees."""
+    names = ("batch_size", "num_sub_batches", "epoch_size", "random_seed")
+    elements = np.asarray(train, dtype=np.int64)
+    return {
+        **{name: getattr(options, name) for name in names},
+        "number of training elements": len(elements),
+        "checksum of training elements": zlib.crc32(elements.tobytes()),
+    }
+
+
+def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with a run that was started with other settings."""
     changed = [
-        f"{name} was {before.get(name)!r}, is {value!r}"
-        for name, value in now.items()
-        if _plain(before.get(name)) != _plain(value)
+        f"{name} was {_shown(before, name)}, is {_shown(now, name)}"
+        for name in dict.fromkeys([*before, *now])
+        if _plain(before.get(name)) != _plain(now.get(name))
     ]
     if changed:
         raise CheckpointError(
@@ -357,5 +350,16 @@ def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
         )
 
 
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "not set"
+
+
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
+    """Arrays and tuples as lists, so that ``!=`` compares."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return value
