@@ -49,8 +49,8 @@ def unrolled_meta(net: DagNN) -> dict[str, Any]:
         return _plain(net.meta["unrolled"])
     except KeyError:
         raise ValueError(
-            "expected an unrolled network, whose meta['unrolled'] build_unrolled writes; received a "
-            f"network of {len(net.layers)} layers without it"
+            "expected an unrolled network (build_unrolled writes its meta['unrolled']), received "
+            f"one of {len(net.layers)} layers without that"
         ) from None
 
 
@@ -70,6 +70,26 @@ def branch_of(name: str, t: int) -> str | None:
 def branch_layers(net: DagNN, t: int, branch: str) -> list[LayerRecord]:
     """The layers of one feature branch of frame ``t``."""
     return [r for r in frame_layers(net, t) if branch_of(r.name, t) == branch]
+
+
+def frames_of_variables(
+    net: DagNN,
+) -> tuple[dict[str, int], dict[str, set[int]]]:
+    """Frame that writes each variable (inputs are missing), and frames that read it."""
+    writer: dict[str, int] = {}
+    readers: dict[str, set[int]] = {variable.name: set() for variable in net.vars}
+    for t in range(1, unrolled_meta(net)["frames"] + 1):
+        for record in frame_layers(net, t):
+            writer.update(dict.fromkeys(record.outputs, t))
+            for variable in record.inputs:
+                readers[variable].add(t)
+    return writer, readers
+
+
+def crop_inputs(net: DagNN, t: int, places: Sequence[int]) -> list[str]:
+    """What the crops of frame ``t`` read at these places of their inputs."""
+    crops = [record for record in frame_layers(net, t) if record.type == "Crop"]
+    return list(dict.fromkeys(crop.inputs[place] for crop in crops for place in places))
 
 
 def feature_names(net: DagNN, t: int = 1) -> list[str]:
