@@ -28,6 +28,7 @@ from .layer import (
 )
 from .net import DagNN
 from .records import LayerRecord, Parameter, Variable
+from .simplenn import from_simple_nn
 from .solvers import SGD, Solver
 from .train_dag import NonFiniteError, accumulate_gradients, loss_averages, train_dag
 from .train_options import Batch, Callback, GetBatch, TrainOptions
@@ -71,6 +72,7 @@ __all__ = [
     "check_device",
     "check_layer",
     "find_last_checkpoint",
+    "from_simple_nn",
     "get_array_module",
     "get_fft_module",
     "layer_class",

@@ -10,9 +10,8 @@ from typing import Any
 
 from . import storage
 from .backend import tree_to_device
-from .net import FORMAT_VERSION, DagNN, check_format
+from .net import CHECKPOINT_FORMAT, FORMAT_VERSION, DagNN, check_format
 
-FORMAT = "dagnet.checkpoint"
 _NAME = re.compile(r"net-epoch-([1-9]\d*)\.npz")
 PARTIAL = "net-partial.npz"
 
@@ -54,7 +53,7 @@ def save_checkpoint(path: str | os.PathLike, net: DagNN, state: TrainState) -> N
     storage.save_tree(
         path,
         {
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
             "version": FORMAT_VERSION,
             "net": net.to_dict(),
             "state": tree_to_device(vars(state), "cpu"),
@@ -70,7 +69,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[DagNN, TrainState]:
     CheckpointError
         If the file is not a checkpoint, is damaged, or is of a later version.
     """
-    content = check_format(path, storage.load_tree(path), FORMAT)
+    content = check_format(path, storage.load_tree(path), CHECKPOINT_FORMAT)
     return DagNN.from_dict(content["net"]), TrainState(**content["state"])
 
 

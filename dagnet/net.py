@@ -20,6 +20,8 @@ from .printing import print_network
 from .records import Variable
 
 FORMAT = "dagnet.DagNN"
+# Written by dagnet.checkpoint: a network with the state of its training.
+CHECKPOINT_FORMAT = "dagnet.checkpoint"
 FORMAT_VERSION = 1
 _MODES = {"normal": "normal", "train": "normal", "test": "test"}
 
@@ -314,14 +316,15 @@ class DagNN(Graph):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> DagNN:
-        """Read a network that ``save`` wrote.
+        """Read a network that ``save`` wrote, or that of a checkpoint.
 
         Raises
         ------
         CheckpointError
             If the file is not one, is damaged, or is of a later version.
         """
-        return cls.from_dict(check_format(path, storage.load_tree(path), FORMAT)["net"])
+        content = check_format(path, storage.load_tree(path), FORMAT, CHECKPOINT_FORMAT)
+        return cls.from_dict(content["net"])
 
 
 def _make_block(layer: Mapping[str, Any]) -> Layer:
@@ -332,12 +335,12 @@ def _make_block(layer: Mapping[str, Any]) -> Layer:
         raise DagNNError(f"layer {layer['name']!r} ({layer['type']}): {exc}") from exc
 
 
-def check_format(path: str | os.PathLike, content: Any, expected: str) -> dict[str, Any]:
-    """Return ``content`` if it is a tree of the format ``expected`` that this version can read."""
+def check_format(path: str | os.PathLike, content: Any, *expected: str) -> dict[str, Any]:
+    """Return ``content`` if it is a tree of a format ``expected`` that this version can read."""
     found = content.get("format") if isinstance(content, dict) else None
-    if found != expected or not isinstance(content.get("version"), int):
+    if found not in expected or not isinstance(content.get("version"), int):
         raise CheckpointError(
-            f"{os.fspath(path)}: expected a file of format {expected}, found {found}"
+            f"{os.fspath(path)}: expected a file of format {' or '.join(expected)}, found {found}"
         )
     if content["version"] > FORMAT_VERSION:
         raise CheckpointError(
