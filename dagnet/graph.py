@@ -125,24 +125,20 @@ class Graph:
         self._layer_index[name] = len(self.layers) - 1
         for output in record.outputs:
             self._writer[output] = name
-        for variable in [*record.inputs, *record.outputs]:
-            self._add_var(variable)
-        attributes = block.param_attributes()
-        for place, parameter in enumerate(record.params):
-            self._add_param(parameter, attributes[place] if place < len(attributes) else {})
+        self._add_names(record)
         if not skip_rebuild:
             try:
                 self.rebuild()
             except GraphError:
                 self.layers.pop()
-                self._after_removal()
+                self.rebuild()
                 raise
 
     def remove_layer(self, names: str | Iterable[str]) -> None:
         """Remove one layer or several, and the variables and parameters that none uses then."""
         doomed = {self.get_layer(name).name for name in _names(names)}
         self.layers = [record for record in self.layers if record.name not in doomed]
-        self._after_removal()
+        self.rebuild()
 
     def rename_layer(self, old: str, new: str) -> None:
         """Give a layer another name. GraphError if it is taken."""
@@ -194,7 +190,9 @@ class Graph:
     def rebuild(self) -> None:
         """Bring fan-in, fan-out, indexes and the order of execution up to date.
 
-        Variables and parameters that no layer names any more are dropped.
+        To be called after ``layers`` or a layer's ``inputs``, ``outputs`` or ``params`` were
+        changed by hand. Variables and parameters that no layer names any more are dropped, and
+        those that are new are made.
 
         Raises
         ------
@@ -216,6 +214,9 @@ class Graph:
                 writer[variable] = record.name
         order = self._sort(writer)
 
+        self._index_names()
+        for record in self.layers:
+            self._add_names(record)
         for variable in self.vars:
             variable.fanin = int(variable.name in writer)
             variable.fanout = readers.get(variable.name, 0)
@@ -224,8 +225,7 @@ class Graph:
         self.vars = [v for v in self.vars if v.fanin + v.fanout > 0]
         self.params = [p for p in self.params if p.fanout > 0]
         self._writer = writer
-        self._var_index = {v.name: i for i, v in enumerate(self.vars)}
-        self._param_index = {p.name: i for i, p in enumerate(self.params)}
+        self._index_names()
         self._layer_index = {record.name: i for i, record in enumerate(self.layers)}
         for record in self.layers:
             record.input_indexes = [self._var_index[v] for v in record.inputs]
@@ -253,15 +253,18 @@ class Graph:
 
     # Inside
 
-    def _add_var(self, name: str) -> None:
-        if name not in self._var_index:
-            self.vars.append(Variable(name))
-            self._var_index[name] = len(self.vars) - 1
-
-    def _add_param(self, name: str, attributes: dict) -> None:
-        if name not in self._param_index:
-            self.params.append(Parameter(name, **attributes))
-            self._param_index[name] = len(self.params) - 1
+    def _add_names(self, record: LayerRecord) -> None:
+        """Create the variables and parameters of a layer that do not exist."""
+        for name in [*record.inputs, *record.outputs]:
+            if name not in self._var_index:
+                self._var_index[name] = len(self.vars)
+                self.vars.append(Variable(name))
+        attributes = record.block.param_attributes()
+        for place, name in enumerate(record.params):
+            if name not in self._param_index:
+                own = attributes[place] if place < len(attributes) else {}
+                self._param_index[name] = len(self.params)
+                self.params.append(Parameter(name, **own))
 
     def _check_record(self, record: LayerRecord) -> None:
         what = f"layer {record.name!r} ({record.type})"
@@ -282,10 +285,9 @@ class Graph:
             if output in self._writer:
                 raise GraphError(_two_writers(output, self._writer[output], record.name))
 
-    def _after_removal(self) -> None:
+    def _index_names(self) -> None:
         self._var_index = {v.name: i for i, v in enumerate(self.vars)}
         self._param_index = {p.name: i for i, p in enumerate(self.params)}
-        self.rebuild()
 
     def _rewire(
         self,
@@ -301,11 +303,6 @@ class Graph:
             record.outputs = record.outputs if outputs is None else outputs
             record.params = record.params if params is None else params
             _check_arity(f"layer {name!r} ({record.type})", record)
-            for variable in [*record.inputs, *record.outputs]:
-                self._add_var(variable)
-            attributes = record.block.param_attributes()
-            for place, parameter in enumerate(record.params):
-                self._add_param(parameter, attributes[place] if place < len(attributes) else {})
 
         self._try_change(change)
 
@@ -321,7 +318,7 @@ class Graph:
                 record.inputs, record.outputs, record.params = inputs, outputs, params
             for variable, old_name in names:
                 variable.name = old_name
-            self._after_removal()
+            self.rebuild()
             raise
 
     def _sort(self, writer: dict[str, str]) -> list[int]:

@@ -129,6 +129,16 @@ def test_layers_can_be_rewired():
     assert [v.name for v in net.vars] == ["p", "q"] and [p.name for p in net.params] == ["u"]
 
 
+def test_records_changed_by_hand_take_effect_at_the_rebuild():
+    net = chain("a", "b")
+    net.get_layer("b").inputs[0] = "elsewhere"
+    net.get_layer("b").block = Times()
+    net.get_layer("b").params.append("w")
+    net.rebuild()
+    assert net.get_inputs() == ["v0", "elsewhere"] and net.get_outputs() == ["v1", "v2"]
+    assert net.get_param("w").fanout == 1
+
+
 def test_an_unknown_name_is_answered_with_near_ones():
     net = chain("conv1", "conv2")
     with pytest.raises(UnknownNameError, match="no layer 'conv3'.* did you mean conv[12]"):
