@@ -78,5 +78,7 @@ def join(fields: Iterable[ReceptiveField]) -> ReceptiveField | None:
         low = min(f.offset[axis] - (f.size[axis] - 1) / 2 for f in fields)
         high = max(f.offset[axis] + (f.size[axis] - 1) / 2 for f in fields)
         sizes.append(high - low + 1)
-        offsets.append((low + high) / 2)
+        # What covers the whole plane has no centre of its own: the first one's stands.
+        infinite = [f.offset[axis] for f in fields if math.isinf(f.size[axis])]
+        offsets.append(infinite[0] if infinite else (low + high) / 2)
     return ReceptiveField(tuple(sizes), fields[0].stride, tuple(offsets))

@@ -192,7 +192,20 @@ class DagNN(Graph):
     # Geometry
 
     def get_var_sizes(self, input_sizes: Mapping[str, Sequence[int]]) -> dict[str, Size]:
-        """Sizes ``(N, C, H, W)`` of all variables from those of inputs; NaN where unknown."""
+        """Sizes ``(N, C, H, W)`` of all variables from those given; NaN where unknown.
+
+        Parameters
+        ----------
+        input_sizes : dict of name to (N, C, H, W)
+            Of inputs, or of any variables; these stay as they are given.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name is not a variable's.
+        DagNNError
+            If a size has not four entries.
+        """
         sizes = {variable.name: UNKNOWN_SIZE for variable in self.vars}
         for name, size in input_sizes.items():
             if len(size) != 4:
@@ -201,7 +214,7 @@ class DagNN(Graph):
         for index in self._order:
             record = self.layers[index]
             outputs = record.block.get_output_sizes([sizes[v] for v in record.inputs])
-            sizes.update(zip(record.outputs, outputs))
+            sizes.update((v, z) for v, z in zip(record.outputs, outputs) if v not in input_sizes)
         return sizes
 
     def get_var_receptive_fields(self, name: str) -> dict[str, ReceptiveField | None]:

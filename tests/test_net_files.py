@@ -237,7 +237,7 @@ def test_a_network_is_no_checkpoint_and_a_list_is_neither(tmp_path):
     with pytest.raises(CheckpointError, match=r"format dagnet\.checkpoint, found dagnet\.DagNN"):
         load_checkpoint(path)
     save_tree(path, [1, 2])
-    with pytest.raises(CheckpointError, match=r"format dagnet\.DagNN, found None"):
+    with pytest.raises(CheckpointError, match=r"format dagnet\.DagNN or .* found None"):
         DagNN.load(path)
 
 
