@@ -20,6 +20,8 @@ from errors import record_error
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("DSIAM_SHARED", ROOT.parent / "shared"))
 GOLDENS = SHARED / "goldens"
+# Those computed from random inputs alone come with the tests, for clones that have no others.
+DATA = Path(__file__).resolve().parent / "data"
 
 # Bounds of max|a-b| / max|b| against the originals.
 SINGLE, DOUBLE = 1e-5, 1e-10
@@ -67,9 +69,14 @@ def _meta(path: Path) -> list[dict[str, Any]]:
     return json.loads(str(scipy.io.loadmat(path, variable_names=["meta_json"])["meta_json"][0]))
 
 
+def golden_path(name: str) -> Path:
+    """Where a golden file is: among the shared ones, else beside the tests."""
+    return GOLDENS / name if (GOLDENS / name).is_file() else DATA / name
+
+
 def load_case(file: str, name: str) -> Case:
     """Load the case ``name`` of golden file ``file`` (without ``.mat``)."""
-    path = GOLDENS / f"{file}.mat"
+    path = golden_path(f"{file}.mat")
     meta = next(m for m in _meta(path) if m["name"] == name)
     content = _load(path)
     arrays = {}
@@ -87,7 +94,7 @@ def golden_cases(file: str, where: Callable[[str], bool] = lambda name: True) ->
     Each becomes one test with the marker ``golden``, which the run's last line counts. Where the
     golden files are missing there is one test, skipped.
     """
-    path = GOLDENS / f"{file}.mat"
+    path = golden_path(f"{file}.mat")
     if not path.is_file():
         reason = f"golden file {file}.mat not found (set DSIAM_SHARED to the folder of goldens/)"
         return [pytest.param(None, id=file, marks=[pytest.mark.golden, pytest.mark.skip(reason)])]
