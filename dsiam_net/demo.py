@@ -137,20 +137,28 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     print("\n4 of 4  tracking a generated video")
     auc, precise = track_video(net, videos, options.track_frames, files)
-    print(
-        f"""
-The network was trained for {options.steps} steps from random weights: enough to see every part at
-work, not to track well everywhere. On the generated video AUC {auc:.3f}, precision at 20 px {precise:.3f}.
+    print(closing_words(files, options.steps, auc, precise))
+
+
+def closing_words(files: DemoFiles, steps: int, auc: float, precise: float) -> str:
+    """What there is to look at."""
+    return f"""
+The network was trained for {steps} steps from random weights: enough to see every part at work,
+not to track well everywhere. On the generated video AUC {auc:.3f}, precision (20 px) {precise:.3f}.
 
 Look at
-  {files.graph}           one frame of the unrolled network, and the chain of frames
-  {files.training / 'loss.png'}    the loss of each step ({files.training / 'log.csv'} as numbers)
-  {files.responses}       what the network saw and answered in ten frames
-  {files.video}         the tracked video: truth green, DSiamM red
-  {files.network}           the trained network; track your own sequence with
+  {files.graph}
+      one frame of the unrolled network, and the chain of frames
+  {files.training / "loss.png"}
+      the loss of each step ({files.training / "log.csv"} has the numbers)
+  {files.responses}
+      what the network saw and answered in ten frames
+  {files.video}
+      the tracked video: truth green, DSiamM red
+  {files.network}
+      the trained network; track a sequence of yours with
       python -m dsiam_net.track --weights {files.network} --sequence DIR
 """
-    )
 
 
 if __name__ == "__main__":

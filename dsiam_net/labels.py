@@ -26,9 +26,7 @@ def _map_size(size: int | Sequence[int]) -> tuple[int, int]:
     return values
 
 
-def create_logistic_loss_label(
-    size: int | Sequence[int], r_pos: float, r_neg: float
-) -> np.ndarray:
+def create_logistic_loss_label(size: int | Sequence[int], r_pos: float, r_neg: float) -> np.ndarray:
     """A map of labels around its centre cell, ``create_logisticloss_label.m``.
 
     Parameters

@@ -76,8 +76,6 @@ def success_auc(results: Any, ground_truth: Any) -> float:
     return float(success_rates(results, ground_truth).mean())
 
 
-def precision(
-    results: Any, ground_truth: Any, threshold: float = PRECISION_THRESHOLD
-) -> float:
+def precision(results: Any, ground_truth: Any, threshold: float = PRECISION_THRESHOLD) -> float:
     """Share of frames whose centre error is at most ``threshold`` frame pixels."""
     return float((center_errors(results, ground_truth) <= threshold).mean())

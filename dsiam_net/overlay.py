@@ -159,8 +159,11 @@ class VideoWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._size = frame.shape[1::-1]
             self._stream = imageio_ffmpeg.write_frames(
-                str(self._part), tuple(n // 2 * 2 for n in self._size),
-                fps=self.fps, macro_block_size=2, quality=7,
+                str(self._part),
+                tuple(n // 2 * 2 for n in self._size),
+                fps=self.fps,
+                macro_block_size=2,
+                quality=7,
             )
             self._stream.send(None)
         if frame.shape[1::-1] != self._size:

@@ -184,7 +184,9 @@ class ExactPatches:
         search_size = whole(ratio * sides[-1])
         region = self.crop(image, centre, sides[-1], search_size, colour)
         middle = ((1 + search_size) / 2,) * 2
-        return np.stack([
-            self.crop(region, middle, whole(ratio * side), size, colour, average_image)
-            for side in sides
-        ])
+        return np.stack(
+            [
+                self.crop(region, middle, whole(ratio * side), size, colour, average_image)
+                for side in sides
+            ]
+        )

@@ -95,10 +95,12 @@ class Cutout:
         scale = size / side
         c, s = scale * math.cos(angle), scale * math.sin(angle)
         middle = (side - 1) / 2
-        matrix = np.array([
-            [c, -s, center[0] - left - (c - s) * middle],
-            [s, c, center[1] - top - (s + c) * middle],
-        ])
+        matrix = np.array(
+            [
+                [c, -s, center[0] - left - (c - s) * middle],
+                [s, c, center[1] - top - (s + c) * middle],
+            ]
+        )
         shape = (int(right - left), int(bottom - top))
         mask = cv2.warpAffine(self.mask, matrix, shape, flags=cv2.INTER_LINEAR)
         paint = cv2.warpAffine(
@@ -246,12 +248,17 @@ class Background:
         height, width = self.frame
         texture_height, texture_width = self.texture.shape[:2]
         middle = (texture_width - 1) / 2, (texture_height - 1) / 2
-        matrix = np.array([
-            [c, -s, (width - 1) / 2 + x - c * middle[0] + s * middle[1]],
-            [s, c, (height - 1) / 2 + y - s * middle[0] - c * middle[1]],
-        ])
+        matrix = np.array(
+            [
+                [c, -s, (width - 1) / 2 + x - c * middle[0] + s * middle[1]],
+                [s, c, (height - 1) / 2 + y - s * middle[0] - c * middle[1]],
+            ]
+        )
         return cv2.warpAffine(
-            self.texture, matrix, (width, height), flags=cv2.INTER_LINEAR,
+            self.texture,
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )
 

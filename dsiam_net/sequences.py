@@ -243,8 +243,9 @@ def read_otb(directory: str | os.PathLike, target: int = 1) -> Sequence:
 def _targets(directory: Path) -> list[int]:
     """Numbers of the targets that a folder has boxes of; none if it is no sequence."""
     targets = sorted(_rect_files(directory))
-    if not targets and ((directory / "groundtruth_poly.txt").is_file()
-                        or (directory / "img").is_dir()):
+    if not targets and (
+        (directory / "groundtruth_poly.txt").is_file() or (directory / "img").is_dir()
+    ):
         return [1]
     return targets
 

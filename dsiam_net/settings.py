@@ -58,11 +58,15 @@ class TrackerSettings:
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _require(
             self.instance_size >= self.exemplar_size,
-            "instance_size", f"at least exemplar_size ({self.exemplar_size})", self.instance_size,
+            "instance_size",
+            f"at least exemplar_size ({self.exemplar_size})",
+            self.instance_size,
         )
         _require(
             self.num_scales >= 1 and self.num_scales % 2 == 1,
-            "num_scales", "an odd number of at least 1", self.num_scales,
+            "num_scales",
+            "an odd number of at least 1",
+            self.num_scales,
         )
         _require(self.scale_step > 1, "scale_step", "greater than 1", self.scale_step)
         for name in ("scale_lr", "window_influence", "v_lr", "w_lr"):
@@ -71,7 +75,8 @@ class TrackerSettings:
             _require(getattr(self, name) > 0, name, "greater than 0", getattr(self, name))
         _require(
             0 < self.min_side_ratio <= 1 <= self.max_side_ratio,
-            "min_side_ratio and max_side_ratio", "around 1 and greater than 0",
+            "min_side_ratio and max_side_ratio",
+            "around 1 and greater than 0",
             (self.min_side_ratio, self.max_side_ratio),
         )
 
@@ -103,8 +108,13 @@ PRESETS: dict[str, TrackerSettings] = {
     # SiamFC's own tracker with three scales (tracker.m) and with five (params-5s.txt).
     "siamfc": TrackerSettings(scale_lr=0.59, v_lr=0.0, w_lr=0.0),
     "siamfc-5s": TrackerSettings(
-        num_scales=5, scale_step=1.0255, scale_penalty=0.962, scale_lr=0.34,
-        window_influence=0.168, v_lr=0.0, w_lr=0.0,
+        num_scales=5,
+        scale_step=1.0255,
+        scale_penalty=0.962,
+        scale_lr=0.34,
+        window_influence=0.168,
+        v_lr=0.0,
+        w_lr=0.0,
     ),
 }
 

@@ -13,8 +13,17 @@ import numpy as np
 
 # Photographs that scikit-image has in its package, so that none is ever downloaded.
 PHOTOGRAPHS = (
-    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png",
-    "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "moon.png", "rocket.jpg",
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "moon.png",
+    "rocket.jpg",
 )
 
 
@@ -73,7 +82,9 @@ def _checks(rng, height, width):
 def _blobs(rng, height, width):
     field = cv2.GaussianBlur(
         rng.standard_normal((height, width), dtype=np.float32),
-        (0, 0), min(height, width) * rng.uniform(0.03, 0.08), borderType=cv2.BORDER_REFLECT_101,
+        (0, 0),
+        min(height, width) * rng.uniform(0.03, 0.08),
+        borderType=cv2.BORDER_REFLECT_101,
     )
     return _edge(field / field.std(), rng.uniform(1.5, 5))
 

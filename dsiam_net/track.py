@@ -109,9 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.quiet:
         print(tracker.settings.table(), file=sys.stderr)
     with VideoWriter(options.save_video) if options.save_video else nullcontext() as video:
-        done = track_sequence(
-            tracker, sequence, options.frames, video, progress=not options.quiet
-        )
+        done = track_sequence(tracker, sequence, options.frames, video, progress=not options.quiet)
     if len(done.boxes):
         if options.out:
             save_boxes(options.out, done.boxes)

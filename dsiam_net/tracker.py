@@ -155,7 +155,11 @@ class Tracker:
         settings = self.settings
         sides = [self.side * scale for scale in settings.scales]
         crops = self.patches.pyramid(
-            image, self.target.centre, sides, settings.instance_size, self._colour,
+            image,
+            self.target.centre,
+            sides,
+            settings.instance_size,
+            self._colour,
             self.network.average_image,
         )
         responses = self.network.respond(crops)
@@ -203,7 +207,11 @@ class Tracker:
 
     def _exemplar(self, image: Any, centre: np.ndarray, side: float) -> np.ndarray:
         return self.patches.crop(
-            image, centre, side, self.settings.exemplar_size, self._colour,
+            image,
+            centre,
+            side,
+            self.settings.exemplar_size,
+            self._colour,
             self.network.average_image,
         )
 

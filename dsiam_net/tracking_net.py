@@ -159,8 +159,11 @@ class TrackingNet:
             for which, role, moved in ((1, "v", template), (2, "w", instance)):
                 rate = rate_name(level, which)
                 net.add_layer(
-                    f"circonv{level}_{which}", CirConv(enable=False),
-                    [moved, f"{role}{level}"], f"t_{moved}", rate,
+                    f"circonv{level}_{which}",
+                    CirConv(enable=False),
+                    [moved, f"{role}{level}"],
+                    f"t_{moved}",
+                    rate,
                 )
                 share = np.float32([getattr(settings, f"{role}_lr")])
                 net.get_param(rate).value = _param(source, rate, share)

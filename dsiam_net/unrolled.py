@@ -261,7 +261,8 @@ class _Builder:
         fused = maps[0]
         if len(maps) > 1:
             fused = f"f{t}_fused"
-            self.add(f"f{t}_fuse", Elefusion(num_maps=len(maps)), maps, fused, sumweights_names(len(maps)))
+            block = Elefusion(num_maps=len(maps))
+            self.add(f"f{t}_fuse", block, maps, fused, sumweights_names(len(maps)))
         self.add(
             f"f{t}_adjust",
             Conv(size=(1, 1, 1, 1)),

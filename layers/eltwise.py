@@ -86,9 +86,7 @@ class Eltwise(ElementWise):
                 )
             return a, inputs[1].astype(a.dtype, copy=False)
         shape = tuple(self.constant.shape)
-        fits = len(shape) <= a.ndim and all(
-            c in (1, s) for c, s in zip(shape[::-1], a.shape[::-1])
-        )
+        fits = len(shape) <= a.ndim and all(c in (1, s) for c, s in zip(shape[::-1], a.shape[::-1]))
         if not fits:
             raise ShapeError(
                 f"the setting constant, of shape {shape}, does not broadcast to the input's "

@@ -158,9 +158,7 @@ def _run(planes: Any, plan: list, kernel: str, adjoint: bool, store: Any) -> Any
         if size_in == size_out and scale == 1:
             continue  # the matrix is the identity
         if xp is np:
-            operator = _cpu_operator(
-                size_in, size_out, scale, kernel, planes.dtype.char, adjoint
-            )
+            operator = _cpu_operator(size_in, size_out, scale, kernel, planes.dtype.char, adjoint)
         else:
             matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
             operator = xp.asarray(matrix.T if adjoint else matrix, dtype=planes.dtype)

@@ -31,8 +31,14 @@ def _parameters(net: Any) -> str:
     for p in net.params:
         shape, dtype = ("none", "none") if p.value is None else (p.value.shape, p.value.dtype)
         rows.append(
-            (p.name, str(shape), str(dtype), f"{p.learning_rate:g}", f"{p.weight_decay:g}",
-             p.train_method)
+            (
+                p.name,
+                str(shape),
+                str(dtype),
+                f"{p.learning_rate:g}",
+                f"{p.weight_decay:g}",
+                p.train_method,
+            )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)

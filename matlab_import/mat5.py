@@ -102,8 +102,7 @@ def _column_major(array: np.ndarray) -> list[tuple[int, ...]]:
 
 def _struct(value: np.ndarray) -> dict | list[dict]:
     elements = [
-        {name: _plain(value[i][name]) for name in value.dtype.names}
-        for i in _column_major(value)
+        {name: _plain(value[i][name]) for name in value.dtype.names} for i in _column_major(value)
     ]
     return elements[0] if len(elements) == 1 else elements
 

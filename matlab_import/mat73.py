@@ -28,8 +28,11 @@ _DTYPES = {
     "single": np.float32,
     "logical": np.bool_,
     "canonical empty": np.float64,
-    **{f"{sign}int{bits}": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in
-       (8, 16, 32, 64)},
+    **{
+        f"{sign}int{bits}": np.dtype(f"{sign}int{bits}")
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
 }
 
 
@@ -85,8 +88,9 @@ def _referenced(item: h5py.Dataset) -> list[Any]:
 
 
 def _fields(group: h5py.Group) -> list[str]:
-    names = ["".join(c.decode("ascii") for c in name) for name in group.attrs.get(
-        "MATLAB_fields", ())]
+    names = [
+        "".join(c.decode("ascii") for c in name) for name in group.attrs.get("MATLAB_fields", ())
+    ]
     return names if sorted(names) == sorted(group) else list(group)
 
 
@@ -119,9 +123,7 @@ def _empty(item: h5py.Dataset, class_name: str) -> Any:
 
 
 def _chars(item: h5py.Dataset) -> str | np.ndarray:
-    rows = [
-        row.astype("<u2").tobytes().decode("utf-16-le", "replace") for row in _reversed(item)
-    ]
+    rows = [row.astype("<u2").tobytes().decode("utf-16-le", "replace") for row in _reversed(item)]
     return rows[0] if len(rows) == 1 else np.array(rows)
 
 

@@ -212,9 +212,7 @@ def _add_layer(net: DagNN, entry: _LayerEntry, values: Mapping[str, Any]) -> Non
     _keep_unused(net, entry.name, str(entry), unused)
 
 
-def _from_wiring(
-    cls: type[Layer], inputs: Sequence[str], params: Sequence[Any]
-) -> dict[str, Any]:
+def _from_wiring(cls: type[Layer], inputs: Sequence[str], params: Sequence[Any]) -> dict[str, Any]:
     """Settings that MATLAB's layers leave empty or do not have."""
     known = cls.setting_names()
     settings = {}

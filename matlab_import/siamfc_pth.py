@@ -117,9 +117,7 @@ def _state_dict(content: Any) -> Mapping[str, Any] | None:
     return content
 
 
-def siamfc_from_state_dict(
-    arrays: Mapping[str, np.ndarray], epsilon: float | None = None
-) -> DagNN:
+def siamfc_from_state_dict(arrays: Mapping[str, np.ndarray], epsilon: float | None = None) -> DagNN:
     """Build SiamFC from the arrays of a PyTorch state dict.
 
     Parameters
@@ -156,9 +154,7 @@ def _places(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[int, tuple[str,
     """The layout's name, and for each stage the prefixes of convolution and batch norm."""
     for prefix in ("backbone.", ""):
         if f"{prefix}conv1.0.weight" in arrays:
-            return "backbone", {
-                s: (f"{prefix}conv{s}.0.", f"{prefix}conv{s}.1.") for s in STAGES
-            }
+            return "backbone", {s: (f"{prefix}conv{s}.0.", f"{prefix}conv{s}.1.") for s in STAGES}
     for name in arrays:
         match = _SEQUENCE_KEY.match(name)
         if match:
@@ -213,7 +209,9 @@ def _branch(
                 "type": "bnorm",
                 "name": f"bn{stage}",
                 "weights": [
-                    get(norm + "weight"), get(norm + "bias"), np.stack([mean, sigma], axis=1)
+                    get(norm + "weight"),
+                    get(norm + "bias"),
+                    np.stack([mean, sigma], axis=1),
                 ],
                 "epsilon": epsilon,
                 **_BATCH_NORM_TRAINING,
@@ -257,12 +255,19 @@ def _siamese(branch: DagNN, scale: float, bias: np.ndarray) -> DagNN:
             )
     net.add_layer("xcorr", XCorr(), ["a_feat", "b_feat"], "xcorr_out", skip_rebuild=True)
     adjust = Conv(size=(1, 1, 1, 1))
-    net.add_layer("adjust", adjust, "xcorr_out", "score", ["adjust_f", "adjust_b"],
-                  skip_rebuild=True)
-    net.add_layer("objective", Loss(loss="logistic"), ["score", "eltwise_label"], "objective",
-                  skip_rebuild=True)
-    net.add_layer("errdisp", CenterThresholdError(), ["score", "label"], "errdisp",
-                  skip_rebuild=True)
+    net.add_layer(
+        "adjust", adjust, "xcorr_out", "score", ["adjust_f", "adjust_b"], skip_rebuild=True
+    )
+    net.add_layer(
+        "objective",
+        Loss(loss="logistic"),
+        ["score", "eltwise_label"],
+        "objective",
+        skip_rebuild=True,
+    )
+    net.add_layer(
+        "errdisp", CenterThresholdError(), ["score", "label"], "errdisp", skip_rebuild=True
+    )
     net.add_layer("errmax", MaxScoreError(), ["score", "label"], "errmax", skip_rebuild=True)
     net.rebuild()
     for parameter in branch.params:

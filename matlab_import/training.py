@@ -69,9 +69,7 @@ def _optional_struct(variables: Mapping[str, Any], name: str, path: Path) -> dic
     return dict(value)
 
 
-def _solver_state(
-    entries: Any, struct: Mapping[str, Any], net: DagNN, path: Path
-) -> list[Any]:
+def _solver_state(entries: Any, struct: Mapping[str, Any], net: DagNN, path: Path) -> list[Any]:
     """The entries in the order of ``net.params``; in the file they are in that of ``params``."""
     names = list(parameter_entries(struct))
     if not isinstance(entries, list) or len(entries) != len(names):
@@ -81,8 +79,7 @@ def _solver_state(
         )
     converters = parameter_converters(struct)
     by_name = {
-        name: _entry(entry, converters.get(name, by_shape))
-        for name, entry in zip(names, entries)
+        name: _entry(entry, converters.get(name, by_shape)) for name, entry in zip(names, entries)
     }
     return [by_name.get(parameter.name) for parameter in net.params]
 

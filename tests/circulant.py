@@ -24,7 +24,8 @@ def circulant_adjoint(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     rows, columns = np.divmod(np.arange(height * width), width)
     result = np.zeros(shape)
     places = (
-        (rows[:, None] - rows[None, :]) % height, (columns[:, None] - columns[None, :]) % width
+        (rows[:, None] - rows[None, :]) % height,
+        (columns[:, None] - columns[None, :]) % width,
     )
     np.add.at(result, places, matrix)
     return result

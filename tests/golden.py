@@ -1,4 +1,4 @@
-"""Reading of the golden files: outputs of the original MATLAB code, laid out as their INDEX.md says."""
+"""Reading of the golden files: outputs of the original MATLAB code, as their INDEX.md says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _load(path: Path) -> dict[str, Any]:
     return scipy.io.loadmat(path)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _meta(path: Path) -> list[dict[str, Any]]:
     return json.loads(str(scipy.io.loadmat(path, variable_names=["meta_json"])["meta_json"][0]))
 
@@ -110,7 +110,7 @@ def golden(file: str, where: Callable[[str], bool] = lambda name: True):
 def assert_close(
     actual: Any, expected: np.ndarray, tolerance: float, case: Case, what: str
 ) -> None:
-    """Compare with ``max|a-b| / max|b|``; the error goes into the table that ``--errors`` prints."""
+    """Compare with ``max|a-b| / max|b|``; ``--errors`` prints the errors."""
     error = relative_error(actual, expected)
     record_error("golden", case.file, error, f"{case.name} {what}")
     assert error <= tolerance, (

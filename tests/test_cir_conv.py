@@ -198,9 +198,7 @@ def test_sizes_are_those_of_the_output():
     assert CirConv().get_receptive_fields(2, 1)[0][0].size == (math.inf, math.inf)
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 2, 5, 4), (3, 1, 5, 4), (3, 2, 4, 5), (0, 2, 5, 4)], ids=str
-)
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4), (3, 1, 5, 4), (3, 2, 4, 5), (0, 2, 5, 4)], ids=str)
 def test_a_filter_of_another_shape_is_refused(shape):
     with pytest.raises(ShapeError, match=r"expected shape \(3, 2, 5, 4\)") as caught:
         run(CirConv(), [np.ones((3, 2, 5, 4)), np.ones(shape)], 0.3)

@@ -36,9 +36,7 @@ def learn(x, y, lam):
 
 
 def learn_backward(saved, der, lam):
-    ders, (der_lambda,) = LAYER.backward(
-        [None, None], [np.array(lam)], [der], saved, Context()
-    )
+    ders, (der_lambda,) = LAYER.backward([None, None], [np.array(lam)], [der], saved, Context())
     return *ders, der_lambda
 
 

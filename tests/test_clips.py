@@ -56,7 +56,11 @@ def test_every_sequence_and_every_start_is_drawn(make):
     sampler = ClipSampler([make("a", 12), make("b", 11)], length=10)
     drawn = {sampler.files(0, i).paths[0] for i in range(100)}
     assert sorted((p.parent.parent.name, p.stem) for p in drawn) == [
-        ("a", "0000"), ("a", "0001"), ("a", "0002"), ("b", "0000"), ("b", "0001"),
+        ("a", "0000"),
+        ("a", "0001"),
+        ("a", "0002"),
+        ("b", "0000"),
+        ("b", "0001"),
     ]
 
 

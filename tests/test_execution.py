@@ -339,7 +339,7 @@ def test_errors_name_the_parameter_that_does_not_fit():
 def test_any_failure_of_a_layer_names_it():
     net = DagNN()
     net.add_layer("a", Times(), "x", "y", "w")
-    with pytest.raises(LayerError, match="layer 'a'.*parameter 'w' has no value"):
+    with pytest.raises(LayerError, match=r"layer 'a'.*parameter 'w' has no value"):
         net.eval({"x": array(1.0)})
     net.get_param("w").value = "three"
     with pytest.raises(LayerError, match=r"layer 'a' \(test.Times\), forward: .*x \(1,\)"):
@@ -382,7 +382,7 @@ def test_a_layer_that_returns_the_wrong_number_of_derivatives_is_named():
     net = DagNN()
     net.add_layer("a", Broken(), "x", "y", "w")
     net.get_param("w").value = array(1.0)
-    with pytest.raises(LayerError, match="'a'.*returned 0 derivatives by inputs, expected 1"):
+    with pytest.raises(LayerError, match=r"'a'.*returned 0 derivatives by inputs, expected 1"):
         net.eval({"x": array(1.0)}, {"y": 1})
 
 

@@ -141,7 +141,7 @@ def test_records_changed_by_hand_take_effect_at_the_rebuild():
 
 def test_an_unknown_name_is_answered_with_near_ones():
     net = chain("conv1", "conv2")
-    with pytest.raises(UnknownNameError, match="no layer 'conv3'.* did you mean conv[12]"):
+    with pytest.raises(UnknownNameError, match=r"no layer 'conv3'.* did you mean conv[12]"):
         net.get_layer("conv3")
     assert net.get_layer_index("conv3") is None
 

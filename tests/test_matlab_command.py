@@ -35,8 +35,10 @@ def test_info_prints_layers_parameters_meta_and_statistics(path, network, capsys
     status, out, err = run(capsys, "info", path)
     assert (status, err) == (0, "")
     assert "BatchNorm" in out and "bm bb bx" in out
-    assert any(line.split() == ["c1f", "(4,", "2,", "3,", "2)", "float32", "1", "1", "gradient"]
-               for line in out.splitlines())
+    assert any(
+        line.split() == ["c1f", "(4,", "2,", "3,", "2)", "float32", "1", "1", "gradient"]
+        for line in out.splitlines()
+    )
     assert "meta: normalization, classes" in out
     assert "solver state of 6 of 7 parameters" in out
     assert "stats, train: 2 epochs; last: num 10, objective 0.5" in out
@@ -89,7 +91,10 @@ def test_the_module_runs_as_a_program(tmp_path):
     def program(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "matlab_import", *arguments],
-            cwd=ROOT, capture_output=True, text=True, timeout=120,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     assert program("--version").stdout.split()[-1] == __version__

@@ -80,10 +80,12 @@ def test_the_forward_pass_equals_the_probe(case, version):
     names = ("a_feat", "b_feat", "score")
     for name in names:
         net.get_var(name).precious = True
-    net.eval({
-        "exemplar": case.tensor("z"),
-        "instance": case.tensor("x").astype(np.float32),
-    })
+    net.eval(
+        {
+            "exemplar": case.tensor("z"),
+            "instance": case.tensor("x").astype(np.float32),
+        }
+    )
     for name in names:
         value = net.get_var(name).value
         assert_close(value, case.tensor(name), SINGLE, case, f"{name} ({version})")

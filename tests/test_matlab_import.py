@@ -58,8 +58,13 @@ def test_parameters_arrive_in_our_axes(path, network, version):
     net = load_network(path)
     value = {p.name: p.value for p in net.params}
     assert {n: v.shape for n, v in value.items()} == {
-        "c1f": (4, 2, 3, 2), "c1b": (4,), "bm": (4,), "bb": (4,), "bx": (4, 2),
-        "c2f": (1, 4, 1, 1), "c2b": (1,),
+        "c1f": (4, 2, 3, 2),
+        "c1b": (4,),
+        "bm": (4,),
+        "bb": (4,),
+        "bx": (4, 2),
+        "c2f": (1, 4, 1, 1),
+        "c2b": (1,),
     }
     assert all(v.dtype == np.float32 and v.flags.c_contiguous for v in value.values())
     filters = by_name(network, "c1f")
@@ -128,10 +133,16 @@ def test_the_forward_pass_is_that_of_the_formulas(path, network, rng):
 def test_instance_weights_leave_the_options_of_a_loss(path):
     weights = np.arange(6.0).reshape(2, 3)
     content = {
-        "layers": layer("objective", "dagnn.Loss", ["score", "label"], "objective",
-                        loss="logistic", normalise=np.array([[True]]),
-                        ignoreAverage=np.array([[False]]),
-                        opts=["instanceWeights", weights, "normalise", np.array([[False]])]),
+        "layers": layer(
+            "objective",
+            "dagnn.Loss",
+            ["score", "label"],
+            "objective",
+            loss="logistic",
+            normalise=np.array([[True]]),
+            ignoreAverage=np.array([[False]]),
+            opts=["instanceWeights", weights, "normalise", np.array([[False]])],
+        ),
     }
     write_mat73(path, {"net": content})
     block = load_without_warning(path).get_layer("objective").block
@@ -157,9 +168,16 @@ def test_the_fusion_layer_of_the_original_is_elefusion(path, rng):
 
 def test_the_fields_of_older_correlation_layers_are_known(path):
     content = {
-        "layers": layer("xcorr", "XCorr", ["z", "x"], "y", opts=["cuDNN"],
-                        expect=row(15, 15, 1), visualization_active=np.array([[False]]),
-                        visualization_grid_sz=number(8)),
+        "layers": layer(
+            "xcorr",
+            "XCorr",
+            ["z", "x"],
+            "y",
+            opts=["cuDNN"],
+            expect=row(15, 15, 1),
+            visualization_active=np.array([[False]]),
+            visualization_grid_sz=number(8),
+        ),
     }
     write_mat5(path, {"net": content})
     block = load_without_warning(path).get_layer("xcorr").block
@@ -235,6 +253,7 @@ def test_a_parameter_without_value_stays_unset(path, network):
 def change_layer(field, value):
     def change(network):
         network["layers"][0][field] = value
+
     return change
 
 

@@ -112,8 +112,13 @@ def test_another_kind_of_value_is_refused_with_what_was_found(ask, value, words)
 
 def test_python_form_has_python_scalars_and_keeps_arrays():
     found = to_python(
-        {"a": np.array([[2.0]]), "b": [np.array([[True]]), "c"], "d": np.ones((1, 1, 3)),
-         "e": MatlabObject("function_handle"), "f": np.array(["ab", "cd"])}
+        {
+            "a": np.array([[2.0]]),
+            "b": [np.array([[True]]), "c"],
+            "d": np.ones((1, 1, 3)),
+            "e": MatlabObject("function_handle"),
+            "f": np.array(["ab", "cd"]),
+        }
     )
     assert (found["a"], found["b"], found["f"]) == (2.0, [True, "c"], ["ab", "cd"])
     assert type(found["a"]) is float and type(found["b"][0]) is bool
@@ -179,13 +184,17 @@ def test_matlabs_own_version_73_equals_its_version_7():
 def test_matlabs_own_files_are_read(version):
     assert_same(
         scipy_file(f"teststructarr_{version}")["teststructarr"],
-        [{"one": np.array([[1.0]]), "two": np.array([[2.0]])},
-         {"one": "number 1", "two": "number 2"}],
+        [
+            {"one": np.array([[1.0]]), "two": np.array([[2.0]])},
+            {"one": "number 1", "two": "number 2"},
+        ],
     )
     assert_same(
         scipy_file(f"testcellnest_{version}")["testcellnest"],
-        [np.array([[1.0]]), [np.array([[2.0]]), np.array([[3.0]]),
-                             [np.array([[4.0]]), np.array([[5.0]])]]],
+        [
+            np.array([[1.0]]),
+            [np.array([[2.0]]), np.array([[3.0]]), [np.array([[4.0]]), np.array([[5.0]])]],
+        ],
     )
     matrix = np.arange(1.0, 25.0).reshape(4, 3, 2).transpose(2, 1, 0)
     assert_same(scipy_file(f"test3dmatrix_{version}")["test3dmatrix"], matrix)
@@ -195,9 +204,7 @@ def test_matlabs_own_files_are_read(version):
 
 
 def test_matlabs_own_odd_values_are_read():
-    assert_same(
-        scipy_file("testbool_8_WIN64")["testbools"], np.array([[True], [False]])
-    )
+    assert_same(scipy_file("testbool_8_WIN64")["testbools"], np.array([[True], [False]]))
     assert scipy_file("test_empty_struct") == {"a": {}}
     assert scipy_file("parabola") == {"parabola": MatlabObject("function_handle")}
     assert scipy_file("testsimplecell") == {"s": {"mycell": ["a", "b", "c"]}}
@@ -213,8 +220,11 @@ def test_the_versions_of_a_golden_file_have_the_same_content(name):
     for found in (v7, v73):
         # The 7.3 file gives this one logical the class uint8.
         normalization = found.get("normalization") or found.get("meta", {})
-        normalization = normalization.get("normalization", normalization) if isinstance(
-            normalization, dict) else {}
+        normalization = (
+            normalization.get("normalization", normalization)
+            if isinstance(normalization, dict)
+            else {}
+        )
         if "keepAspect" in normalization:
             normalization["keepAspect"] = normalization["keepAspect"].astype(bool)
     assert_same(dict(sorted(v73.items())), dict(sorted(v7.items())))

@@ -69,7 +69,10 @@ def test_crops_as_the_original(case):
 def test_pyramid_as_the_original(case):
     patches = ExactPatches()
     pyramid = patches.pyramid(
-        first_frame(case), case.vector("pos"), case.vector("in_side_scaled"), 255,
+        first_frame(case),
+        case.vector("pos"),
+        case.vector("in_side_scaled"),
+        255,
         case.vector("avgChans"),
     )
     step = int(case.options["sub"])

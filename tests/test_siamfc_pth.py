@@ -133,8 +133,10 @@ def test_the_network_is_wired_as_the_original(rng):
 def test_the_network_runs_and_is_saved(rng, tmp_path):
     net = siamfc_from_state_dict(state_dict(rng))
     net.mode = "test"
-    images = {"exemplar": rng.uniform(0, 255, (1, 3, 127, 127)).astype(np.float32),
-              "instance": rng.uniform(0, 255, (2, 3, 135, 143)).astype(np.float32)}
+    images = {
+        "exemplar": rng.uniform(0, 255, (1, 3, 127, 127)).astype(np.float32),
+        "instance": rng.uniform(0, 255, (2, 3, 135, 143)).astype(np.float32),
+    }
     net.eval(images)
     score = net.get_var("score").value
     assert score.shape == (2, 1, 2, 3)
@@ -223,8 +225,11 @@ def torch_branch(torch, arrays, layout):
         if stage < len(STAGES) - 1:
             batch_norm = nn.BatchNorm2d(out, eps=epsilon)
             batch_norm.load_state_dict(
-                {n: torch.from_numpy(np.asarray(arrays[norm + n]))
-                 for n in ("weight", "bias", "running_mean", "running_var")}, strict=False
+                {
+                    n: torch.from_numpy(np.asarray(arrays[norm + n]))
+                    for n in ("weight", "bias", "running_mean", "running_var")
+                },
+                strict=False,
             )
             modules += [batch_norm, nn.ReLU()]
         if pooled:

@@ -86,13 +86,17 @@ def test_the_input_in_meta_gets_the_name_of_the_variable(conv):
 
 def test_settings_left_out_have_the_defaults_of_vl_simplenn_tidy(conv):
     net = from_simple_nn(
-        [conv, {"type": "pool", "pool": 2}, {"type": "relu"}, {"type": "lrn"},
-         {"type": "bnorm", "weights": [np.ones(4), np.zeros(4)]}]
+        [
+            conv,
+            {"type": "pool", "pool": 2},
+            {"type": "relu"},
+            {"type": "lrn"},
+            {"type": "bnorm", "weights": [np.ones(4), np.zeros(4)]},
+        ]
     )
     c, pool, relu, lrn, norm = (r.block for r in net.layers)
     assert (c.size, c.pad, c.stride, c.dilate) == ((4, 3, 3, 2), (0,) * 4, (1, 1), (1, 1))
-    assert (pool.method, pool.pool_size, pool.pad, pool.stride) == (
-        "max", (2, 2), (0,) * 4, (1, 1))
+    assert (pool.method, pool.pool_size, pool.pad, pool.stride) == ("max", (2, 2), (0,) * 4, (1, 1))
     assert relu.leak == 0
     assert lrn.param == (5, 1, 0.0001 / 5, 0.75)
     assert norm.epsilon == 1e-5
@@ -100,25 +104,34 @@ def test_settings_left_out_have_the_defaults_of_vl_simplenn_tidy(conv):
 
 def test_settings_given_are_used(conv):
     net = from_simple_nn(
-        [{**conv, "pad": (1, 2, 0, 3), "stride": (2, 1), "dilate": 2, "opts": ("cuDNN",)},
-         {"type": "pool", "pool": (3, 2), "method": "avg", "stride": 2, "pad": (0, 1, 0, 1)},
-         {"type": "relu", "leak": 0.1},
-         {"type": "normalize", "param": (3, 2, 0.5, 0.75)},
-         {"type": "bnorm", "weights": [np.ones(4), np.zeros(4)], "epsilon": 1e-4}]
+        [
+            {**conv, "pad": (1, 2, 0, 3), "stride": (2, 1), "dilate": 2, "opts": ("cuDNN",)},
+            {"type": "pool", "pool": (3, 2), "method": "avg", "stride": 2, "pad": (0, 1, 0, 1)},
+            {"type": "relu", "leak": 0.1},
+            {"type": "normalize", "param": (3, 2, 0.5, 0.75)},
+            {"type": "bnorm", "weights": [np.ones(4), np.zeros(4)], "epsilon": 1e-4},
+        ]
     )
     c, pool, relu, lrn, norm = (r.block for r in net.layers)
     assert (c.pad, c.stride, c.dilate, c.opts) == ((1, 2, 0, 3), (2, 1), (2, 2), ("cuDNN",))
     assert (pool.method, pool.pool_size, pool.stride, pool.pad) == (
-        "avg", (3, 2), (2, 2), (0, 1, 0, 1))
+        "avg",
+        (3, 2),
+        (2, 2),
+        (0, 1, 0, 1),
+    )
     assert (relu.leak, lrn.param, norm.epsilon) == (0.1, (3, 2, 0.5, 0.75), 1e-4)
 
 
 def test_learning_rates_and_weight_decays_go_to_the_parameters(conv):
-    norm = {"type": "bnorm", "name": "bn1", "learning_rate": (2, 1, 0.05), "weight_decay": (0, 0),
-            "weights": [np.ones(4), np.zeros(4), np.ones((4, 2))]}
-    net = from_simple_nn(
-        [{**conv, "learning_rate": (1, 2), "weight_decay": (1, 0)}, norm]
-    )
+    norm = {
+        "type": "bnorm",
+        "name": "bn1",
+        "learning_rate": (2, 1, 0.05),
+        "weight_decay": (0, 0),
+        "weights": [np.ones(4), np.zeros(4), np.ones((4, 2))],
+    }
+    net = from_simple_nn([{**conv, "learning_rate": (1, 2), "weight_decay": (1, 0)}, norm])
     assert [(p.name, p.learning_rate, p.weight_decay, p.train_method) for p in net.params] == [
         ("conv1f", 1, 1, "gradient"),
         ("conv1b", 2, 0, "gradient"),
@@ -185,31 +198,42 @@ def test_a_layer_that_is_not_registered_is_refused_by_the_registry(monkeypatch):
 def matlab_conv(rng, name, shape, **fields):
     filters = rng.standard_normal(shape).astype(np.float32)
     biases = rng.standard_normal((1, filters.shape[-1] if filters.ndim == 4 else 1))
-    return {"type": "conv", "name": name, "weights": [filters, biases.astype(np.float32)],
-            **fields}
+    return {"type": "conv", "name": name, "weights": [filters, biases.astype(np.float32)], **fields}
 
 
 @pytest.mark.parametrize("version", WRITERS)
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_file_is_read_with_the_network_at_top_level_or_inside_net(
-    tmp_path, rng, version, inside
-):
+def test_a_file_is_read_with_the_network_at_top_level_or_inside_net(tmp_path, rng, version, inside):
     content = {
-        "layers": Cell([
-            matlab_conv(rng, "conv1", (3, 2, 5, 4), pad=row(1, 1, 0, 1), stride=number(2),
-                        learningRate=row(1, 2), weightDecay=row(1, 0), opts=[]),
-            {"type": "relu", "name": "relu1", "weights": [], "precious": np.array([[True]])},
-            {"type": "pool", "name": "pool1", "method": "avg", "pool": row(2, 1)},
-            # One filter of one channel: MATLAB leaves no more than a matrix.
-            matlab_conv(rng, "conv2", (1, 1, 4), dilate=number(1)),
-        ]),
+        "layers": Cell(
+            [
+                matlab_conv(
+                    rng,
+                    "conv1",
+                    (3, 2, 5, 4),
+                    pad=row(1, 1, 0, 1),
+                    stride=number(2),
+                    learningRate=row(1, 2),
+                    weightDecay=row(1, 0),
+                    opts=[],
+                ),
+                {"type": "relu", "name": "relu1", "weights": [], "precious": np.array([[True]])},
+                {"type": "pool", "name": "pool1", "method": "avg", "pool": row(2, 1)},
+                # One filter of one channel: MATLAB leaves no more than a matrix.
+                matlab_conv(rng, "conv2", (1, 1, 4), dilate=number(1)),
+            ]
+        ),
         "meta": {"inputs": {"name": "data", "size": row(9, 9, 5, 1)}},
     }
     path = tmp_path / "net.mat"
     WRITERS[version](path, {"net": content} if inside else content)
     net = load_without_warning(path)
     assert [r.type for r in net.layers] == [
-        "dagnn.Conv", "dagnn.ReLU", "dagnn.Pooling", "dagnn.Conv"]
+        "dagnn.Conv",
+        "dagnn.ReLU",
+        "dagnn.Pooling",
+        "dagnn.Conv",
+    ]
     conv1, _, pool1, conv2 = (r.block for r in net.layers)
     assert (conv1.size, conv1.pad, conv1.stride) == ((4, 5, 3, 2), (1, 1, 0, 1), (2, 2))
     assert (pool1.method, pool1.pool_size) == ("avg", (2, 1))
@@ -226,11 +250,16 @@ def test_a_file_is_read_with_the_network_at_top_level_or_inside_net(
 def test_an_older_file_gets_the_meta_of_a_newer_one(tmp_path, rng):
     path = tmp_path / "net.mat"
     filters, biases = matlab_conv(rng, "conv1", (3, 3, 1, 2))["weights"]
-    write_mat73(path, {
-        "layers": Cell([{"type": "conv", "name": "conv1", "filters": filters, "biases": biases}]),
-        "classes": {"name": ["a", "b"]},
-        "normalization": {"imageSize": row(224, 200, 3), "border": row(32, 50)},
-    })
+    write_mat73(
+        path,
+        {
+            "layers": Cell(
+                [{"type": "conv", "name": "conv1", "filters": filters, "biases": biases}]
+            ),
+            "classes": {"name": ["a", "b"]},
+            "normalization": {"imageSize": row(224, 200, 3), "border": row(32, 50)},
+        },
+    )
     net = load_without_warning(path)
     assert net.meta["classes"] == {"name": ["a", "b"]}
     normalization = net.meta["normalization"]
@@ -259,11 +288,14 @@ def test_a_file_with_something_else_in_layers_is_refused(tmp_path, entries, word
 def test_a_training_file_keeps_its_state(tmp_path, rng):
     path = tmp_path / "net.mat"
     momentum = np.ones((3, 3, 1, 2))
-    write_mat73(path, {
-        "net": {"layers": Cell([matlab_conv(rng, "conv1", (3, 3, 1, 2))]), "meta": {"a": "b"}},
-        "state": {"solverState": [[momentum, number(0)]]},
-        "stats": {"train": {"objective": number(2)}},
-    })
+    write_mat73(
+        path,
+        {
+            "net": {"layers": Cell([matlab_conv(rng, "conv1", (3, 3, 1, 2))]), "meta": {"a": "b"}},
+            "state": {"solverState": [[momentum, number(0)]]},
+            "stats": {"train": {"objective": number(2)}},
+        },
+    )
     net, state, stats = load_training(path)
     assert isinstance(net, DagNN)
     assert np.array_equal(state["solverState"][0][0], momentum)

@@ -86,9 +86,9 @@ def test_the_command_writes_the_boxes_of_the_library(folder, weights, tmp_path, 
 def test_the_first_frames_alone_are_tracked(folder, weights, tmp_path, capsys):
     out = tmp_path / "boxes.txt"
     assert main(command(folder, weights, "--frames", 3, "--out", out)) == 0
-    assert np.loadtxt(out, delimiter=",").tolist() == library_boxes(
-        folder, weights, frames=3
-    ).tolist()
+    assert (
+        np.loadtxt(out, delimiter=",").tolist() == library_boxes(folder, weights, frames=3).tolist()
+    )
     assert "3 of 5 frames" in capsys.readouterr().out
 
 

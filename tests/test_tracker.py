@@ -76,14 +76,15 @@ def test_finds_the_position_as_tracker_eval(case):
     peak = find_peak(responses, settings)
     assert peak.scale + 1 == case.scalar("bestScale")
     assert_close(
-        peak.fine[::4, ::4], case.matlab("upsampled_best_sub")[:, :, 0, 0], case.tolerance, case,
+        peak.fine[::4, ::4],
+        case.matlab("upsampled_best_sub")[:, :, 0, 0],
+        case.tolerance,
+        case,
         "map",
     )
     assert peak.fine.max() == pytest.approx(case.scalar("upsampled_max"), rel=1e-5)
     assert peak.fine.sum(dtype=float) == pytest.approx(case.scalar("upsampled_sum"), rel=1e-5)
-    centre = case.vector("targetPosition") + displacement(
-        peak, int(case.scalar("s_x")), settings
-    )
+    centre = case.vector("targetPosition") + displacement(peak, int(case.scalar("s_x")), settings)
     assert_close(centre, case.vector("newTargetPosition"), 1e-12, case, "position")
 
 
@@ -187,14 +188,20 @@ def check_dsiam_start(start, case):
     for level, array in enumerate(features, 1):
         array = matlab_axes(array)
         assert_close(
-            array[:, :, ::16], case.matlab(f"corrfeat{level}_sub"), RELATIVE, case,
+            array[:, :, ::16],
+            case.matlab(f"corrfeat{level}_sub"),
+            RELATIVE,
+            case,
             f"template features {level}",
         )
         # The sum is over three copies, one for each scale.
         error = abs(3 * array.sum(dtype=float) - case.scalar(f"corrfeat{level}_sum"))
         assert error <= RELATIVE * 3 * np.abs(array).sum(dtype=float)
     assert_close(
-        cosine_window(272, 272)[::8, ::8, None, None], case.matlab("window_sub"), 1e-6, case,
+        cosine_window(272, 272)[::8, ::8, None, None],
+        case.matlab("window_sub"),
+        1e-6,
+        case,
         "window",
     )
 
@@ -204,7 +211,11 @@ def check_search(frame, case):
     step = case.options["xcrop_step"]
     crops = matlab_axes(frame.pyramid)
     assert_within(
-        crops[::step, ::step], case.matlab("x_crops_sub"), GREY_LEVELS, "grey levels", case,
+        crops[::step, ::step],
+        case.matlab("x_crops_sub"),
+        GREY_LEVELS,
+        "grey levels",
+        case,
         "search patches",
     )
     sums = crops.sum(axis=(0, 1), dtype=float)[..., None, None]
@@ -251,18 +262,28 @@ def check_dsiam_learning(frame, case):
     exemplar, _ = frame.crops
     step = options["zcrop_step"]
     assert_within(
-        matlab_axes(exemplar[None])[::step, ::step], case.matlab("z_crop_sub"), GREY_LEVELS,
-        "grey levels", case, "exemplar",
+        matlab_axes(exemplar[None])[::step, ::step],
+        case.matlab("z_crop_sub"),
+        GREY_LEVELS,
+        "grey levels",
+        case,
+        "exemplar",
     )
     rows, columns, channels = options["feat_step_x"]
     for level, (tz, tx) in enumerate(zip(*frame.features), 1):
         tz, tx = matlab_axes(tz), matlab_axes(tx)
         assert_close(
-            tz[:, :, :: options["feat_chan_step_z"]], case.matlab(f"tz{level}_sub"), RELATIVE,
-            case, f"features {level} of the exemplar",
+            tz[:, :, :: options["feat_chan_step_z"]],
+            case.matlab(f"tz{level}_sub"),
+            RELATIVE,
+            case,
+            f"features {level} of the exemplar",
         )
         assert_close(
-            tx[::rows, ::columns, ::channels], case.matlab(f"tx{level}_sub"), RELATIVE, case,
+            tx[::rows, ::columns, ::channels],
+            case.matlab(f"tx{level}_sub"),
+            RELATIVE,
+            case,
             f"features {level} of the surroundings",
         )
         for which, role in ((1, "v"), (2, "w")):

@@ -102,7 +102,10 @@ def test_sizes_are_those_of_the_output_and_the_field_is_the_whole_plane():
 
 def test_settings_of_saved_siamfc_networks_are_accepted():
     layer = XCorr(
-        opts=("cuDNN",), expect=None, visualization_active=0, visualization_grid_sz=8,
+        opts=("cuDNN",),
+        expect=None,
+        visualization_active=0,
+        visualization_grid_sz=8,
         weight=np.zeros((0, 0)),
     )
     assert layer.weight is None

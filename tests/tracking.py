@@ -136,8 +136,17 @@ def golden_run(file: str) -> list[Frame]:
     target = tracker.target
     run = [
         Frame(
-            target.centre, target.size, tracker.side, target.centre, target.size, tracker.side,
-            target.box, None, None, list(patches.crops), list(computed),
+            target.centre,
+            target.size,
+            tracker.side,
+            target.centre,
+            target.size,
+            tracker.side,
+            target.box,
+            None,
+            None,
+            list(patches.crops),
+            list(computed),
         )
     ]
     for number in range(2, frames + 1):
@@ -148,9 +157,18 @@ def golden_run(file: str) -> list[Frame]:
         target = tracker.target
         run.append(
             Frame(
-                before.centre, before.size, before.side, target.centre, target.size,
-                tracker.side, box, tracker.last, patches.pyramids[0], patches.crops,
-                list(computed), dict(network.filters),
+                before.centre,
+                before.size,
+                before.side,
+                target.centre,
+                target.size,
+                tracker.side,
+                box,
+                tracker.last,
+                patches.pyramids[0],
+                patches.crops,
+                list(computed),
+                dict(network.filters),
             )
         )
     return run
