@@ -250,6 +250,12 @@ class DagNN(Graph):
     def __str__(self) -> str:
         return self.print()
 
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: {len(self.layers)} layers, {len(self.vars)} variables, "
+            f"{len(self.params)} parameters; mode {self.mode}, on the {self.device}>"
+        )
+
     # Files
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .geometry import Size
+from .layer import Layer
+from .records import Parameter
 
 if TYPE_CHECKING:
     from .net import DagNN
@@ -46,9 +50,18 @@ def print_network(
         Add receptive fields in every input (default: with ``all``).
     max_num_columns : int
         Layers (variables, parameters) a table.
+
+    Raises
+    ------
+    ValueError
+        If the format is not known, or ``max_num_columns`` is not positive.
+    UnknownNameError
+        If a name is not one of the network's.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {FORMATS}, received {format!r}")
+    if max_num_columns < 1:
+        raise ValueError(f"max_num_columns must be positive, received {max_num_columns}")
     sizes = net.get_var_sizes(input_sizes or {})
     if format == "dot":
         return _dot(net, sizes)
@@ -100,24 +113,39 @@ def _dims(values: Sequence[float]) -> str:
     return "x".join(f"{v:.4g}" for v in values)
 
 
-def _shape(values: Sequence[float]) -> str:
-    """A size in full, as (N, C, H, W) with x between."""
-    return "n/a" if any(math.isnan(v) for v in values) else "x".join(f"{v:.4g}" for v in values)
+def _setting(block: Layer, name: str) -> str:
+    """A setting of one or several numbers."""
+    return _dims(np.atleast_1d(getattr(block, name)).tolist()) if hasattr(block, name) else "n/a"
 
 
-def _chosen(records: Sequence[Any], which: Iterable[str] | str) -> list[Any]:
+def _shape(values: Sequence[float] | None) -> tuple[str, str]:
+    """A size in full, as (N, C, H, W) with x between, and its memory; None is not known."""
+    if values is None or any(math.isnan(v) for v in values):
+        return "n/a", "NaN"
+    # An array of shape () is one number.
+    text = "x".join(f"{v:.0f}" for v in values) or "1"
+    return text, format_memory(BYTES * math.prod(values))
+
+
+def _shape_of(parameter: Parameter) -> Sequence[int] | None:
+    return None if parameter.value is None else parameter.value.shape
+
+
+def _chosen(
+    records: Sequence[Any], which: Iterable[str] | str, find: Callable[[str], Any]
+) -> list[Any]:
+    """Records of these names, in the network's order."""
     if isinstance(which, str):
         if which == "*":
             return list(records)
         which = (which,)
-    names = set(which)
+    names = {find(name).name for name in which}
     return [record for record in records if record.name in names]
 
 
 def _layer_columns(net: DagNN, which: Iterable[str] | str) -> list[list[str]]:
     columns = [["func", "-", "type", "inputs", "outputs", "params", "pad", "stride"]]
-    for record in _chosen(net.layers, which):
-        block = record.block
+    for record in _chosen(net.layers, which, net.get_layer):
         columns.append(
             [
                 record.name,
@@ -126,8 +154,8 @@ def _layer_columns(net: DagNN, which: Iterable[str] | str) -> list[list[str]]:
                 " ".join(record.inputs),
                 " ".join(record.outputs),
                 " ".join(record.params),
-                _dims(block.pad) if hasattr(block, "pad") else "n/a",
-                _dims(block.stride) if hasattr(block, "stride") else "n/a",
+                _setting(record.block, "pad"),
+                _setting(record.block, "stride"),
             ]
         )
     return columns
@@ -135,17 +163,8 @@ def _layer_columns(net: DagNN, which: Iterable[str] | str) -> list[list[str]]:
 
 def _parameter_columns(net: DagNN, which: Iterable[str] | str) -> list[list[str]]:
     columns = [["param", "-", "dims", "mem", "fanout"]]
-    for p in _chosen(net.params, which):
-        known = p.value is not None
-        columns.append(
-            [
-                p.name,
-                "-",
-                _shape(p.value.shape) if known else "n/a",
-                format_memory(BYTES * p.value.size) if known else "NaN",
-                str(p.fanout),
-            ]
-        )
+    for p in _chosen(net.params, which, net.get_param):
+        columns.append([p.name, "-", *_shape(_shape_of(p)), str(p.fanout)])
     return columns
 
 
@@ -153,18 +172,8 @@ def _variable_columns(
     net: DagNN, sizes: Mapping[str, Size], which: Iterable[str] | str
 ) -> list[list[str]]:
     columns = [["var", "-", "dims", "mem", "fanin", "fanout"]]
-    for v in _chosen(net.vars, which):
-        size = sizes[v.name]
-        columns.append(
-            [
-                v.name,
-                "-",
-                _shape(size),
-                format_memory(BYTES * size.count),
-                str(v.fanin),
-                str(v.fanout),
-            ]
-        )
+    for v in _chosen(net.vars, which, net.get_var):
+        columns.append([v.name, "-", *_shape(sizes[v.name]), str(v.fanin), str(v.fanout)])
     return columns
 
 
@@ -208,7 +217,9 @@ def _table(rows: list[list[str]], format: str) -> str:
         lines.append(r"\end{tabular}")
     else:
         lines = [
-            ",".join(f'"{cell}"' for cell in row) for row, rule in zip(rows, rules) if not rule
+            ",".join('"' + cell.replace('"', '""') + '"' for cell in row)
+            for row, rule in zip(rows, rules)
+            if not rule
         ]
     return "\n".join(lines) + "\n"
 
@@ -217,17 +228,15 @@ def _dot(net: DagNN, sizes: Mapping[str, Size]) -> str:
     font = 'fontsize=12 fontname="helvetica"'
     lines = ["digraph DagNN {", "\tfontsize=12"]
     for v in net.vars:
-        size = sizes[v.name]
-        label = f"{{{{{v.name}}} | {{{_shape(size)} | {format_memory(BYTES * size.count)} }}}}"
+        dims, memory = _shape(sizes[v.name])
+        label = f"{{{{{v.name}}} | {{{dims} | {memory} }}}}"
         lines.append(
             f'\t"var_{v.name}" [label="{label}" shape=record style="solid,rounded,filled" '
             f"color=cornsilk4 fillcolor=beige {font}]"
         )
     for p in net.params:
-        shape = () if p.value is None else p.value.shape
-        label = (
-            f"{{{{{p.name}}} | {{{_shape(shape)} | {format_memory(BYTES * math.prod(shape))} }}}}"
-        )
+        dims, memory = _shape(_shape_of(p))
+        label = f"{{{{{p.name}}} | {{{dims} | {memory} }}}}"
         lines.append(
             f'\t"par_{p.name}" [label="{label}" shape=record style="solid,rounded,filled" '
             f"color=lightsteelblue4 fillcolor=lightsteelblue {font}]"
