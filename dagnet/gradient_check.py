@@ -9,7 +9,7 @@ imaginary part; its derivative is ``dL/dRe + i dL/dIm``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ class ArgumentCheck:
     layer, argument : str
         Type of the layer; ``'input 0'``, ``'param 1'``.
     index : tuple or str
-        Where the difference is largest: an element, or ``'direction k'``.
+        Where the difference is largest: an element, or ``'direction k'``; ``'nowhere'`` in an
+        empty array.
     analytic, numerical : float
         The two values there.
     error : float
@@ -129,17 +130,20 @@ def check_layer(
 ) -> list[ArgumentCheck]:
     """Check every derivative of a layer against central differences, in float64.
 
+    Random numbers that the layer draws are the same in every evaluation.
+
     Parameters
     ----------
     layer : Layer
     inputs, params : sequences of arrays
         A point where the layer is differentiable (no ties of a maximum, nothing at a kink).
-        They are converted to double precision. Arrays of integers are constants.
+        They are converted to double precision. Arrays of integers or booleans are constants.
     mode : 'normal' or 'test'
     skip_inputs, skip_params : sequences of int
         Places of arguments that have no derivative by definition (labels, batch-norm moments).
     der_outputs : sequence of arrays or None, optional
-        The projection ``P``; by default random. ``None`` entries leave an output out.
+        The projection ``P``, shaped as the outputs; by default random. ``None`` entries leave an
+        output out.
     step : float
         Step of the central difference along a unit direction.
     tolerance : float
@@ -155,78 +159,123 @@ def check_layer(
     Raises
     ------
     GradientError
-        Names layer, argument, index, analytic and numerical value of every failure.
+        Names layer, argument, index, analytic and numerical value of every failure. Also if
+        ``backward`` returns another number of derivatives than there are arguments, or one of
+        another shape than its argument, or a complex one by a real argument.
+    ValueError
+        If ``der_outputs`` does not fit the outputs.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    context = Context(mode=mode, rng=None)
+    kind_of_layer = type(layer).__name__
     arguments = {
         **{f"input {i}": a for i, a in enumerate(inputs)},
         **{f"param {i}": a for i, a in enumerate(params)},
     }
     skipped = {f"input {i}" for i in skip_inputs} | {f"param {i}" for i in skip_params}
     for name, array in arguments.items():
-        if array is None or np.issubdtype(array.dtype, np.integer):
+        array = array if array is None or hasattr(array, "dtype") else np.asarray(array)
+        constant = array is None or array.dtype.kind in "iub"
+        if constant:
             skipped.add(name)
-        else:
-            arguments[name] = _to_double(array)
+        arguments[name] = array if constant else _to_double(array)
 
-    def run():
-        given = list(arguments.values())
-        return layer.forward(given[: len(inputs)], given[len(inputs) :], context)
+    def given() -> tuple[list, list]:
+        arrays = list(arguments.values())
+        return arrays[: len(inputs)], arrays[len(inputs) :]
 
-    outputs, saved = run()
-    if der_outputs is None:
-        der_outputs = [_random_like(o, rng) for o in outputs]
-    given = list(arguments.values())
-    der_inputs, der_params = layer.backward(
-        given[: len(inputs)], given[len(inputs) :], der_outputs, saved, context
-    )
-    analytic = dict(zip(arguments, [*der_inputs, *der_params], strict=True))
+    def context() -> Context:
+        return Context(mode=mode, rng=np.random.default_rng(0))
 
     def projection() -> float:
-        return sum(_inner(p, o) for p, o in zip(der_outputs, run()[0]) if p is not None)
+        outputs = layer.forward(*given(), context())[0]
+        return sum(_inner(p, o) for p, o in zip(der_outputs, outputs) if p is not None)
 
-    results = []
-    for name, array in arguments.items():
-        if name in skipped:
-            continue
-        der = analytic[name]
-        xp = get_array_module(array)
-        if der is None:
-            der = xp.zeros_like(array)
-        if der.shape != array.shape:
+    outputs, saved = layer.forward(*given(), context())
+    if der_outputs is None:
+        der_outputs = [_random_like(o, rng) for o in outputs]
+    else:
+        der_outputs = _fitting(der_outputs, outputs)
+    derivatives = layer.backward(*given(), der_outputs, saved, context())
+    for kind, ders, arrays in zip(("inputs", "params"), derivatives, given()):
+        if len(ders) != len(arrays):
             raise GradientError(
-                f"{type(layer).__name__}, {name}: derivative has shape {der.shape}, "
-                f"the argument has {array.shape}"
+                f"{kind_of_layer}: backward returned {len(ders)} derivatives by {kind}, "
+                f"there are {len(arrays)}"
             )
-        labels, exact, numerical = [], [], []
-        for label, direction in _directions(array, rng):
-            direction = xp.asarray(direction)
-            arguments[name] = array + step * direction
-            plus = projection()
-            arguments[name] = array - step * direction
-            minus = projection()
-            labels.append(label)
-            exact.append(_inner(direction, der))
-            numerical.append((plus - minus) / (2 * step))
-        arguments[name] = array
-        exact, numerical = np.array(exact), np.array(numerical)
-        worst = int(np.argmax(np.abs(exact - numerical))) if len(labels) else 0
-        results.append(
-            ArgumentCheck(
-                layer=type(layer).__name__,
-                argument=name,
-                index=labels[worst],
-                analytic=float(exact[worst]),
-                numerical=float(numerical[worst]),
-                error=relative_error(exact, numerical),
-                compared=len(labels),
-            )
-        )
+    analytic = dict(zip(arguments, [*derivatives[0], *derivatives[1]]))
+
+    results = [
+        _check_argument(kind_of_layer, name, arguments, analytic[name], projection, step, rng)
+        for name in arguments
+        if name not in skipped
+    ]
     failures = [r for r in results if not r.error <= tolerance]
     if failures:
         raise GradientError("\n".join(str(f) for f in failures))
     return results
+
+
+def _check_argument(
+    layer: str,
+    name: str,
+    arguments: dict[str, Any],
+    der: Any,
+    projection: Callable[[], float],
+    step: float,
+    rng: np.random.Generator,
+) -> ArgumentCheck:
+    """Compare ``der`` with differences of ``projection``, which reads ``arguments``."""
+    array = arguments[name]
+    xp = get_array_module(array)
+    der = xp.zeros_like(array) if der is None else der
+    _check_kind(f"{layer}, {name}", der, array)
+    labels, exact, numerical = [], [], []
+    for label, direction in _directions(array, rng):
+        direction = xp.asarray(direction)
+        arguments[name] = array + step * direction
+        plus = projection()
+        arguments[name] = array - step * direction
+        minus = projection()
+        labels.append(label)
+        # Only where the direction goes: NaN in one element is not in all of them.
+        goes = direction != 0
+        exact.append(_inner(direction[goes], xp.asarray(der)[goes]))
+        numerical.append((plus - minus) / (2 * step))
+    arguments[name] = array
+    if not labels:
+        return ArgumentCheck(layer, name, "nowhere", 0.0, 0.0, 0.0, 0)
+    exact, numerical = np.array(exact), np.array(numerical)
+    worst = int(np.argmax(np.abs(exact - numerical)))
+    return ArgumentCheck(
+        layer=layer,
+        argument=name,
+        index=labels[worst],
+        analytic=float(exact[worst]),
+        numerical=float(numerical[worst]),
+        error=relative_error(exact, numerical),
+        compared=len(labels),
+    )
+
+
+def _check_kind(where: str, der: Any, array: Any) -> None:
+    """Refuse a derivative that is not of the kind of its argument."""
+    shape = der.shape if hasattr(der, "shape") else np.shape(der)
+    if shape != array.shape:
+        raise GradientError(
+            f"{where}: derivative has shape {shape}, the argument has {array.shape}"
+        )
+    if np.iscomplexobj(der) and not np.iscomplexobj(array):
+        raise GradientError(f"{where}: derivative is complex, the argument is real")
+
+
+def _fitting(der_outputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The caller's projection in double precision."""
+    projection = [None if d is None else _to_double(d) for d in der_outputs]
+    shapes = [None if p is None else p.shape for p in projection]
+    wanted = [o.shape for o in outputs]
+    if len(shapes) != len(wanted) or any(s not in (None, w) for s, w in zip(shapes, wanted)):
+        raise ValueError(f"der_outputs has shapes {shapes}, the outputs have {wanted}")
+    return projection
 
 
 def _random_like(array: Any, rng: np.random.Generator) -> Any:
