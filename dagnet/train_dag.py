@@ -254,10 +254,9 @@ class _Loop:
     def _train_step(self, batch: Any, epoch: int) -> None:
         net, options = self.net, self.options
         net.mode = "normal"
-        # A last batch may have fewer elements than there are sub-batches.
-        parts = min(options.num_sub_batches, len(batch))
-        for s in range(parts):
-            given = self.get_batch([int(i) for i in batch[s::parts]], "train", epoch)
+        parts = self._sub_batches(batch)
+        for s, part in enumerate(parts):
+            given = self.get_batch(part, "train", epoch)
             net.accumulate_param_ders = s > 0
             # What is not finite is looked for right after, and named.
             with np.errstate(invalid="ignore", over="ignore"):
@@ -265,11 +264,11 @@ class _Loop:
                     given.inputs,
                     options.der_outputs,
                     late_inputs=given.late_inputs,
-                    hold_on=s < parts - 1,
+                    hold_on=s < len(parts) - 1,
                 )
             self._check_losses(epoch)
         net.accumulate_param_ders = False
-        accumulate_gradients(net, self.state, options, epoch, evaluations=parts)
+        accumulate_gradients(net, self.state, options, epoch, evaluations=len(parts))
         for callback in self.callbacks:
             callback.after_update(net)
 
@@ -285,9 +284,15 @@ class _Loop:
                 )
 
     def _validate(self, batch: Any, epoch: int) -> None:
-        given = self.get_batch([int(i) for i in batch], "val", epoch)
         self.net.mode = "test"
-        self.net.eval(given.inputs, late_inputs=given.late_inputs)
+        for part in self._sub_batches(batch):
+            given = self.get_batch(part, "val", epoch)
+            self.net.eval(given.inputs, late_inputs=given.late_inputs)
+
+    def _sub_batches(self, batch: Any) -> list[list[int]]:
+        """Every n-th element each; a last batch may have fewer than there are sub-batches."""
+        parts = min(self.options.num_sub_batches, len(batch))
+        return [[int(i) for i in batch[s::parts]] for s in range(parts)]
 
     def _save_partial(self, step: int, steps: int, stats: dict) -> None:
         every = self.options.checkpoint_every
@@ -298,8 +303,8 @@ class _Loop:
             held = record.block.statistics_state()
             if held is not None:
                 averages[record.name] = held
-        self.state.running = {"stats": stats, "averages": averages}
-        self.state.running["plan"] = _plan(self.train, self.options)
+        plan = _plan(self.train, self.options)
+        self.state.running = {"stats": stats, "averages": averages, "plan": plan}
         save_checkpoint(self.exp_dir / PARTIAL, self.net, self.state)
 
     def _reset_statistics(self) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from dagnet import ElementWise, Layer, register_layer
+from layers import AveragedLoss
 
 
 @register_layer("test.Times")
@@ -76,6 +77,41 @@ class Observe(ElementWise):
 
     def param_attributes(self):
         return [{"train_method": "average", "learning_rate": 0.1}]
+
+
+@register_layer("test.Drop")
+@dataclass(eq=False, kw_only=True)
+class Drop(ElementWise):
+    """Dropout with rate 1/2, from the evaluation's generator; passes through in test mode."""
+
+    def forward(self, inputs, params, context):
+        if context.mode == "test":
+            return [inputs[0]], None
+        mask = 2.0 * (context.rng.random(inputs[0].shape) < 0.5)
+        return [mask * inputs[0]], mask
+
+    def backward(self, inputs, params, der_outputs, saved, context):
+        return [der_outputs[0] if saved is None else saved * der_outputs[0]], []
+
+
+@register_layer("test.HalfSquare")
+@dataclass(eq=False, kw_only=True)
+class HalfSquare(AveragedLoss):
+    """Loss ``sum((x - c)^2) / (2 N)`` of ``x`` and a constant ``c``, (N,) each; averaged."""
+
+    def forward(self, inputs, params, context):
+        x, c = inputs
+        return [np.sum((x - c) ** 2) / (2 * len(x))], None
+
+    def backward(self, inputs, params, der_outputs, saved, context):
+        x, c = inputs
+        return [der_outputs[0] * (x - c) / len(x), None], []
+
+    def differentiable_inputs(self, num_inputs):
+        return (True, False)
+
+    def update_statistics(self, inputs, outputs):
+        self.accumulate(float(outputs[0]) * len(inputs[0]), len(inputs[0]))
 
 
 def array(*values: float) -> np.ndarray:

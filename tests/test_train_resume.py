@@ -1,0 +1,403 @@
+"""Tests of going on from checkpoints: the numbers are those of a run that was not interrupted."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from dagnet import (
+    SGD,
+    Batch,
+    Callback,
+    CheckpointError,
+    DagNN,
+    TrainOptions,
+    TrainState,
+    find_last_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    train_dag,
+)
+from dagnet.checkpoint import PARTIAL, epoch_path, set_aside
+from layers import BatchNorm, Conv, Loss, ReLU
+from toy_layers import Drop, Times, array
+from toy_training import bytes_of, get_batch, options, toy_net
+
+EPOCHS, TRAIN, VAL, BATCH = 3, range(7), range(7, 10), 2
+STEPS, VAL_STEPS = 4, 2
+IMAGES = np.random.default_rng(5).standard_normal((10, 2, 6, 5)).astype(np.float32)
+LABELS = np.sign(np.random.default_rng(6).standard_normal((10, 1, 4, 3))).astype(np.float32)
+
+
+def conv_net():
+    """Batch norm with moments, dropout, a loss with a running average, momentum to come."""
+    net = DagNN()
+    net.add_layer("norm", BatchNorm(num_channels=2), "x", "n", ["m", "b", "s"])
+    net.add_layer("conv", Conv(size=(3, 2, 2, 2)), "n", "p", ["f1", "b1"])
+    net.add_layer("relu", ReLU(leak=0.1), "p", "r")
+    net.add_layer("drop", Drop(), "r", "d")
+    net.add_layer("last", Conv(size=(1, 3, 2, 2)), "d", "y", ["f2", "b2"])
+    net.add_layer("loss", Loss(loss="logistic"), ["y", "c"], "objective")
+    net.init_params(3)
+    # An order in memory that no file keeps must not make a difference either.
+    filters = net.get_param("f1")
+    filters.value = filters.value.transpose(2, 3, 0, 1).copy().transpose(2, 3, 0, 1)
+    # Validation divides by the stored sigma.
+    net.get_param("s").value[:, 1] = 1
+    return net
+
+
+def image_batch(indexes, mode, epoch):
+    return Batch({"x": IMAGES[indexes], "c": LABELS[indexes]})
+
+
+class AdaGrad:
+    """A solver whose state is a dict of an array and a number."""
+
+    def update(self, value, state, der, rate):
+        state = {"sum": 0 * der, "steps": 0} if state is None else state
+        total = state["sum"] + der**2
+        step = der / (np.sqrt(total) + 1e-4)
+        return value - rate * step, {"sum": total, "steps": state["steps"] + 1}
+
+
+def train(folder, callbacks=(), solver=None, every=None, batch=image_batch, **changes):
+    chosen = TrainOptions(
+        exp_dir=folder,
+        batch_size=BATCH,
+        num_epochs=EPOCHS,
+        learning_rate=[0.1, 0.05, 0.01],
+        weight_decay=1e-3,
+        solver=SGD(0.9) if solver is None else solver,
+        checkpoint_every=every,
+        settings={"note": "a", "rates": (1, 2)},
+        **changes,
+    )
+    return train_dag(conv_net(), batch, TRAIN, VAL, options=chosen, callbacks=callbacks)
+
+
+def without_times(stats):
+    return {
+        mode: [{k: v for k, v in figures.items() if k != "time"} for figures in epochs]
+        for mode, epochs in stats.items()
+    }
+
+
+def plain(tree):
+    """A solver's state with its arrays as bytes."""
+    if isinstance(tree, dict):
+        return {key: plain(entry) for key, entry in tree.items()}
+    return (tree.dtype, tree.tobytes()) if hasattr(tree, "tobytes") else tree
+
+
+def assert_same_run(first, second):
+    """Two results of train_dag, or two checkpoints, are equal bit for bit."""
+    (net, state), (other_net, other) = first, second
+    assert [p.name for p in net.params] == [p.name for p in other_net.params]
+    assert bytes_of(net) == bytes_of(other_net)
+    assert plain(state.solver_state) == plain(other.solver_state)
+    assert without_times(state.stats) == without_times(other.stats)
+    assert (state.epoch, state.step, state.settings) == (other.epoch, other.step, other.settings)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was not interrupted."""
+    return train(tmp_path_factory.mktemp("whole"))
+
+
+class Interrupt(Callback):
+    """Ctrl-C after a step, an update or an epoch."""
+
+    def __init__(self, *moment):
+        self.moment, self.updates = moment, 0
+
+    def _at(self, *moment):
+        if moment == self.moment:
+            raise KeyboardInterrupt
+
+    def after_update(self, net):
+        self.updates += 1
+        self._at("update", self.updates)
+
+    def after_step(self, mode, epoch, step, steps, stats):
+        self._at(mode, epoch, step)
+
+    def after_epoch(self, net, state):
+        self._at("epoch", state.epoch)
+
+
+MOMENTS = [
+    *(("train", e, s) for e in range(1, EPOCHS + 1) for s in range(1, STEPS + 1)),
+    *(("val", e, s) for e in (1, EPOCHS) for s in range(1, VAL_STEPS + 1)),
+    *(("update", n) for n in (1, 6, EPOCHS * STEPS)),
+    *(("epoch", e) for e in range(1, EPOCHS + 1)),
+]
+
+
+@pytest.mark.parametrize("every", [None, 1, 3])
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: "-".join(map(str, m)))
+def test_a_run_interrupted_at_any_moment_goes_on_to_equal_bits(moment, every, whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt(*moment)], every=every)
+    found = train(tmp_path, every=every)
+    assert_same_run(found, whole)
+    assert_same_run(load_checkpoint(epoch_path(tmp_path, EPOCHS)), whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"net-epoch-{e}.npz" for e in range(1, EPOCHS + 1)
+    ]
+
+
+def test_a_run_interrupted_after_every_single_step_ends_at_equal_bits(whole, tmp_path):
+    class Once(Callback):
+        def after_step(self, mode, epoch, step, steps, stats):
+            if mode == "train" and step < steps:
+                raise KeyboardInterrupt
+
+    for _ in range(EPOCHS * (STEPS - 1)):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, [Once()], every=1)
+    assert_same_run(train(tmp_path, [Once()], every=1), whole)
+
+
+def test_a_run_interrupted_while_a_batch_is_made_goes_on_to_equal_bits(whole, tmp_path):
+    calls = []
+
+    def failing(indexes, mode, epoch):
+        calls.append(mode)
+        if len(calls) == STEPS + VAL_STEPS + 3:
+            raise OSError("disk gone")
+        return image_batch(indexes, mode, epoch)
+
+    with pytest.raises(OSError, match="disk gone"):
+        train(tmp_path, batch=failing, every=1)
+    assert find_last_checkpoint(tmp_path).name == PARTIAL
+    assert_same_run(train(tmp_path, every=1), whole)
+
+
+@pytest.mark.parametrize("solver", [SGD(0.5, nesterov=True), AdaGrad()], ids=["nesterov", "dict"])
+@pytest.mark.parametrize("changes", [{}, {"num_sub_batches": 2}, {"epoch_size": 5}], ids=str)
+def test_other_solvers_and_batches_go_on_to_equal_bits(solver, changes, tmp_path):
+    straight = train(tmp_path / "straight", solver=solver, **changes)
+    for moment in (("train", 2, 1), ("epoch", 2)):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "broken", [Interrupt(*moment)], solver=solver, every=1, **changes)
+    assert_same_run(train(tmp_path / "broken", solver=solver, every=1, **changes), straight)
+
+
+def test_only_what_is_missing_is_run_again(tmp_path):
+    class Count(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_start(self, net, state):
+            self.seen.append(("start", state.epoch, state.step))
+
+        def after_step(self, mode, epoch, step, steps, stats):
+            self.seen.append((mode, epoch, step))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt("train", 3, 3)], every=2)
+    count = Count()
+    train(tmp_path, [count], every=2)
+    assert count.seen[:3] == [("start", 3, 2), ("train", 3, 3), ("train", 3, 4)]
+    count = Count()
+    train(tmp_path, [count])
+    assert count.seen == [("start", 3, -1)]
+
+
+def test_training_can_be_prolonged(whole, tmp_path):
+    chosen = {"batch_size": BATCH, "learning_rate": [0.1, 0.05, 0.01], "weight_decay": 1e-3}
+    chosen |= {"exp_dir": tmp_path, "settings": {"note": "a", "rates": (1, 2)}}
+    for epochs in (1, EPOCHS):
+        found = train_dag(
+            conv_net(), image_batch, TRAIN, VAL, options=TrainOptions(num_epochs=epochs, **chosen)
+        )
+    assert_same_run(found, whole)
+
+
+def test_the_continued_network_keeps_the_place_and_ways_of_the_one_given(tmp_path):
+    class Server:
+        num_workers = 1
+
+        def __init__(self):
+            self.held = {}
+
+        def push(self, name, der):
+            self.held[name] = der
+
+        def sync(self):
+            pass
+
+        def pull(self, name):
+            return self.held.pop(name, None)
+
+    train_dag(toy_net(), get_batch, [0], options=options(tmp_path))
+    net, server = toy_net(), Server()
+    net.set_parameter_server(server)
+    net.conserve_memory = False
+    net.get_var("y").precious = True
+    found, _ = train_dag(net, get_batch, [0], options=options(tmp_path, num_epochs=2))
+    assert found is not net and found.parameter_server is server
+    assert found.conserve_memory is False and found.get_var("y").precious
+    assert found.get_param("w").der is None
+
+
+# Beginning anew
+
+
+def test_a_run_that_does_not_continue_sets_older_checkpoints_aside(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt("train", 3, 1)], every=1, random_seed=9)
+    # Interrupted too, and earlier: it must go on from its own checkpoint, not from epoch 3.
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt("train", 2, 1)], continue_=False)
+    assert [p.name for p in tmp_path.glob("*.npz")] == ["net-epoch-1.npz"]
+    aside = sorted(p.name for p in (tmp_path / "earlier-1").iterdir())
+    assert aside == ["net-epoch-1.npz", "net-epoch-2.npz", PARTIAL]
+    assert_same_run(train(tmp_path), whole)
+    train(tmp_path, continue_=False)
+    assert len(list((tmp_path / "earlier-2").iterdir())) == EPOCHS
+
+
+def test_there_may_be_nothing_to_set_aside(tmp_path):
+    assert set_aside(tmp_path) is None
+    (tmp_path / "net-epoch-best.npz").write_bytes(b"not of the loop")
+    assert set_aside(tmp_path) is None and find_last_checkpoint(tmp_path) is None
+
+
+# What cannot be continued
+
+
+@pytest.mark.parametrize(
+    "settings, difference",
+    [
+        ({"a": 1, "b": [1, 2]}, None),
+        ({"a": np.int64(1), "b": np.array([1, 2])}, None),
+        ({"a": 2, "b": (1, 2)}, r"\(a was 1, is 2\)"),
+        ({"a": 1, "b": (1, 3)}, r"\(b was \(1, 2\), is \(1, 3\)\)"),
+        ({"b": (1, 2)}, r"\(a was 1, is not set\)"),
+        ({"a": 1, "b": (1, 2), "c": {"d": None}}, r"\(c was not set, is {'d': None}\)"),
+        ({"a": 0, "b": 0}, r"\(a was 1, is 0; b was \(1, 2\), is 0\)"),
+    ],
+)
+def test_a_run_of_other_settings_is_not_continued(settings, difference, tmp_path):
+    train_dag(toy_net(), get_batch, [0], options=options(tmp_path, settings={"a": 1, "b": (1, 2)}))
+    chosen = options(tmp_path, settings=settings, num_epochs=2)
+    if difference is None:
+        assert train_dag(toy_net(), get_batch, [0], options=chosen)[1].epoch == 2
+        return
+    with pytest.raises(CheckpointError, match=rf"net-epoch-1\.npz belongs to .* {difference}"):
+        train_dag(toy_net(), get_batch, [0], options=chosen)
+
+
+@pytest.mark.parametrize(
+    "change, difference",
+    [
+        ({"batch_size": 3}, "batch_size was 1, is 3"),
+        ({"random_seed": 1}, "random_seed was 0, is 1"),
+        ({"epoch_size": 3}, "epoch_size was None, is 3"),
+        ({"num_sub_batches": 2}, "num_sub_batches was 1, is 2"),
+        ({"train": [0, 1, 3]}, "number of training elements was 4, is 3"),
+        ({"train": [0, 1, 3, 2]}, "checksum of training elements was"),
+    ],
+)
+def test_within_an_epoch_the_steps_must_be_the_same(change, difference, tmp_path):
+    train = change.get("train", range(4))
+    chosen = {"batch_size": 1, "checkpoint_every": 1} | change
+    chosen.pop("train", None)
+    with pytest.raises(KeyboardInterrupt):
+        train_dag(
+            toy_net(),
+            get_batch,
+            range(4),
+            options=options(tmp_path, batch_size=1, checkpoint_every=1),
+            callbacks=[Interrupt("train", 1, 2)],
+        )
+    with pytest.raises(CheckpointError, match=rf"{PARTIAL} belongs to .*{difference}"):
+        train_dag(toy_net(), get_batch, train, options=options(tmp_path, **chosen))
+
+
+def test_between_epochs_they_may_change(tmp_path):
+    train_dag(toy_net(), get_batch, range(4), options=options(tmp_path))
+    chosen = options(tmp_path, num_epochs=2, batch_size=2, random_seed=3, learning_rate=0.5)
+    assert train_dag(toy_net(), get_batch, range(5), options=chosen)[1].epoch == 2
+
+
+def damage(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_damaged_newest_checkpoint_is_named(tmp_path):
+    train_dag(toy_net(), get_batch, [0], options=options(tmp_path, num_epochs=2))
+    damage(tmp_path / "net-epoch-2.npz")
+    with pytest.raises(CheckpointError, match=r"net-epoch-2\.npz: not a file .* or truncated"):
+        train_dag(toy_net(), get_batch, [0], options=options(tmp_path, num_epochs=3))
+    (tmp_path / "net-epoch-2.npz").unlink()
+    _, state = train_dag(toy_net(), get_batch, [0], options=options(tmp_path, num_epochs=3))
+    assert state.epoch == 3
+
+
+def test_a_damaged_partial_checkpoint_is_named(tmp_path):
+    train_dag(toy_net(), get_batch, [0], options=options(tmp_path))
+    (tmp_path / PARTIAL).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=rf"{PARTIAL}: not a file"):
+        train_dag(toy_net(), get_batch, [0], options=options(tmp_path, num_epochs=2))
+
+
+# Checkpoints themselves
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path):
+    net = toy_net()
+    state = TrainState(
+        epoch=2,
+        step=3,
+        solver_state={"w": array(0.5), "m": (array(1.0), {"n": 2})},
+        stats={"train": [{"objective": 0.1}], "val": []},
+        running={"averages": {"loss": {"average": 0.25}}},
+        settings={"rates": (1e-7, 1e-9)},
+    )
+    save_checkpoint(tmp_path / "deep" / "c.npz", net, state)
+    found_net, found = load_checkpoint(tmp_path / "deep" / "c.npz")
+    assert bytes_of(found_net) == bytes_of(net)
+    assert plain(found.solver_state["w"]) == plain(array(0.5))
+    assert found.solver_state["m"][1] == {"n": 2} and isinstance(found.solver_state["m"], tuple)
+    for name in ("epoch", "step", "stats", "running", "settings"):
+        assert getattr(found, name) == getattr(state, name)
+
+
+def test_a_checkpoint_loads_as_a_network(tmp_path):
+    save_checkpoint(tmp_path / "c.npz", toy_net(), TrainState())
+    assert bytes_of(DagNN.load(tmp_path / "c.npz")) == bytes_of(toy_net())
+
+
+def test_the_farthest_checkpoint_is_found(tmp_path):
+    assert find_last_checkpoint(tmp_path) is None
+    for epoch in (1, 2, 10):
+        save_checkpoint(epoch_path(tmp_path, epoch), toy_net(), TrainState(epoch=epoch))
+    for name in ("net-epoch-11.npz.tmp", "net-epoch-x.npz", "net-epoch-011.npz"):
+        shutil.copy(epoch_path(tmp_path, 1), tmp_path / name)
+    assert find_last_checkpoint(tmp_path) == epoch_path(tmp_path, 10)
+    for epoch, last in ((10, epoch_path(tmp_path, 10)), (11, tmp_path / PARTIAL)):
+        save_checkpoint(tmp_path / PARTIAL, toy_net(), TrainState(epoch=epoch, step=1))
+        assert find_last_checkpoint(tmp_path) == last
+
+
+def test_late_labels_are_those_of_the_step_after_going_on_too(tmp_path):
+    def late_batch(indexes, mode, epoch):
+        return Batch({"x": IMAGES[indexes]}, lambda values: {"c": LABELS[indexes]})
+
+    straight = train(tmp_path / "a", batch=late_batch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", [Interrupt("train", 2, 3)], batch=late_batch, every=1)
+    assert_same_run(train(tmp_path / "b", batch=late_batch, every=1), straight)
+
+
+def test_a_parameter_without_value_is_named_at_the_first_step(tmp_path):
+    net = toy_net()
+    net.add_layer("more", Times(), "z", "more", "w2")
+    with pytest.raises(Exception, match="'w2' has no value; load weights or call init_params"):
+        train_dag(net, get_batch, [0], options=options(tmp_path))
+    assert list(tmp_path.iterdir()) == []
