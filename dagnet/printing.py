@@ -241,13 +241,17 @@ def _dot(net: DagNN, sizes: Mapping[str, Size]) -> str:
             f'\t"par_{p.name}" [label="{label}" shape=record style="solid,rounded,filled" '
             f"color=lightsteelblue4 fillcolor=lightsteelblue {font}]"
         )
-    for record in net.layers:
+    graph = net.to_networkx()
+    for node, about in graph.nodes(data=True):
+        kind, name = node
+        if kind != "layer":
+            continue
         lines.append(
-            f'\t"{record.name}" [label="{{ {record.name} | {record.type} }}" shape=record '
+            f'\t"{name}" [label="{{ {name} | {about["type"]} }}" shape=record '
             f'style="bold,filled" color="tomato4" fillcolor="tomato" {font}]'
         )
-        lines += [f'\t"var_{v}"->"{record.name}" [weight=10]' for v in record.inputs]
-        lines += [f'\t"{record.name}"->"var_{v}" [weight=10]' for v in record.outputs]
-        lines += [f'\t"par_{p}"->"{record.name}" [weight=1]' for p in record.params]
+        lines += [f'\t"var_{v}"->"{name}" [weight=10]' for _, v in graph.predecessors(node)]
+        lines += [f'\t"{name}"->"var_{v}" [weight=10]' for _, v in graph.successors(node)]
+        lines += [f'\t"par_{p}"->"{name}" [weight=1]' for p in about["params"]]
     lines.append("}")
     return "\n".join(lines) + "\n"
