@@ -293,6 +293,20 @@ def test_layers_draw_from_the_seed_the_epoch_and_the_step(tmp_path):
     assert run(tmp_path / "a", 1) == run(tmp_path / "b", 1) != run(tmp_path / "c", 2)
 
 
+def test_every_step_draws_anew(tmp_path):
+    drawn = []
+
+    class Watch(Times):
+        def forward(self, inputs, params, context):
+            drawn.append(context.rng.random())
+            return super().forward(inputs, params, context)
+
+    net = toy_net()
+    net.get_layer("times").block = Watch()
+    train_dag(net, get_batch, range(8), options=options(tmp_path, batch_size=2, num_epochs=2))
+    assert len(drawn) == 8 and len(set(drawn)) == 8
+
+
 def test_late_inputs_come_with_the_batch_in_every_step(tmp_path):
     asked = []
 
