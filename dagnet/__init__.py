@@ -27,6 +27,7 @@ from .layer import (
     registered_layers,
 )
 from .net import DagNN
+from .parameter_server import ParameterServer
 from .records import LayerRecord, Parameter, Variable
 from .simplenn import from_simple_nn
 from .solvers import SGD, Solver
@@ -57,6 +58,7 @@ __all__ = [
     "LayerRecord",
     "NonFiniteError",
     "Parameter",
+    "ParameterServer",
     "ReceptiveField",
     "ShapeError",
     "Size",

@@ -11,6 +11,8 @@ What differs from the original, and why:
   original asks for all.
 * Derivatives that nobody reads (those by inputs of a layer that cannot pass them on) are not
   computed.
+* Equal layers are run once (``dagnet.plan``). The derivative by a variable that was merged into
+  another is the sum over all that were.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from .backend import get_array_module
 from .errors import DagNNError, LayerError, ShapeError
 from .layer import Context
+from .plan import Plan
 from .records import LayerRecord, Variable
 
 if TYPE_CHECKING:
@@ -49,12 +52,15 @@ class Values(Mapping):
 class Evaluation:
     """One evaluation of a network: forward, and backward where derivatives are asked for."""
 
-    def __init__(self, net: DagNN, computing_derivative: bool):
+    def __init__(self, net: DagNN, plan: Plan, computing_derivative: bool):
         self.net = net
+        self.plan = plan
         self.computing_derivative = computing_derivative
         self.saved: dict[int, Any] = {}
         self.late: set[int] = set()
-        self.pending_reads = [v.fanout for v in net.vars]
+        self.pending_reads = list(plan.reads)
+        for record in net.layers:
+            record.forward_time = record.backward_time = None
         self.kept_for_backward = self._find_kept() if computing_derivative else set()
 
     # Forward
@@ -62,20 +68,22 @@ class Evaluation:
     def forward(self, late_inputs: LateInputs | None) -> None:
         """Run every layer whose inputs exist, then those that late inputs make possible."""
         net = self.net
-        waiting = [index for index in net.get_layer_execution_order() if not self._run(index)]
+        waiting = [index for index in self.plan.order if not self._run(index)]
         if waiting and late_inputs is not None:
             for name, value in late_inputs(Values(net)).items():
                 variable = net.get_var(name)
                 variable.value = value
-                self.late.add(net.get_var_index(name))
                 net.late_variables.append(variable)
+                leader = self.plan.shared[net.get_var_index(name)]
+                net.vars[leader].value = value
+                self.late.add(leader)
             for index in waiting:
                 self._run(index)
 
     def _run(self, index: int) -> bool:
         """Run a layer forward; False if an input is missing."""
         net, record = self.net, self.net.layers[index]
-        inputs = [net.vars[v].value for v in record.input_indexes]
+        inputs = self._input_values(record)
         if any(value is None for value in inputs):
             return False
         params = self._param_values(record)
@@ -89,15 +97,26 @@ class Evaluation:
             raise self._explain(exc, record, inputs, params, "forward") from exc
         for v, value in zip(record.output_indexes, outputs):
             net.vars[v].value = value
+        self._hand_out(index)
         if self.computing_derivative:
             self.saved[index] = saved
         self._release(record)
         record.forward_time = time.perf_counter() - start
         return True
 
+    def _hand_out(self, index: int) -> None:
+        """Give the outputs to merged layers' variables that are looked at after the evaluation."""
+        net = self.net
+        for copy in self.plan.copies[index][1:]:
+            net.layers[copy].forward_time = 0.0
+            for v in net.layers[copy].output_indexes:
+                variable = net.vars[v]
+                if variable.precious or variable.fanout == 0:
+                    variable.value = net.vars[self.plan.shared[v]].value
+
     def _release(self, record: LayerRecord) -> None:
         """Free the inputs that nothing reads any more."""
-        for v in record.input_indexes:
+        for v in self._inputs(record):
             self.pending_reads[v] -= 1
             variable = self.net.vars[v]
             if (
@@ -110,11 +129,12 @@ class Evaluation:
 
     def _find_kept(self) -> set[int]:
         """Variables whose value some layer's backward reads."""
+        layers = (self.net.layers[index] for index in self.plan.order)
         return {
             v
-            for record in self.net.layers
+            for record in layers
             if record.block.backward_uses_inputs
-            for v in record.input_indexes
+            for v in self._inputs(record)
         }
 
     # Backward
@@ -124,6 +144,7 @@ class Evaluation:
         net = self.net
         for variable in net.vars:
             variable.der = None
+        self.owned: set[int] = set()
         for name, der in der_outputs.items():
             variable = net.get_var(name)
             if variable.value is None:
@@ -132,15 +153,16 @@ class Evaluation:
                     "the inputs that it depends on (inputs of the network: "
                     f"{', '.join(net.get_inputs())})"
                 )
-            variable.der = _spread(der, variable)
-        self.owned: set[int] = set()
-        self.pending_uses = [p.fanout for p in net.params]
+            self._add_variable_der(
+                self.plan.shared[net.get_var_index(name)], _spread(der, variable)
+            )
+        self.pending_uses = list(self.plan.uses)
         if not net.accumulate_param_ders:
             # A parameter that this pass does not reach must not keep an earlier derivative.
             for parameter in net.params:
                 parameter.der = None
         wanted = self._find_wanted()
-        for index in reversed(net.get_layer_execution_order()):
+        for index in reversed(self.plan.order):
             if index in self.saved:
                 self._run_backward(index, wanted, hold_on)
 
@@ -148,19 +170,18 @@ class Evaluation:
         net, record = self.net, self.net.layers[index]
         saved = self.saved.pop(index)
         ders = [net.vars[v].der for v in record.output_indexes]
+        copies = self.plan.copies[index]
         if all(der is None for der in ders):
-            self._count_uses(record, hold_on)
+            self._count_uses(record, len(copies), hold_on)
             return
-        inputs = [net.vars[v].value for v in record.input_indexes]
+        inputs = self._input_values(record)
         params = self._param_values(record)
-        if net.conserve_memory:
-            for v in record.output_indexes:
-                if not net.vars[v].precious:
-                    net.vars[v].value = net.vars[v].der = None
+        for copy in copies:
+            self._settle_outputs(net.layers[copy], ders)
         start = time.perf_counter()
         context = Context(
             mode=net.mode,
-            needs=tuple(wanted[v] for v in record.input_indexes),
+            needs=tuple(wanted[v] for v in self._inputs(record)),
             rng=net.rng,
         )
         try:
@@ -170,14 +191,23 @@ class Evaluation:
         except Exception as exc:
             raise self._explain(exc, record, inputs, params, "backward") from exc
         del saved, ders
-        for v, der in zip(record.input_indexes, der_inputs):
+        for v, der in zip(self._inputs(record), der_inputs):
             if der is not None and wanted[v]:
                 self._add_variable_der(v, der)
         for p, der in zip(record.param_indexes, der_params):
             if der is not None:
-                self._add_param_der(p, der)
-        self._count_uses(record, hold_on)
+                self._add_param_der(p, der, len(copies))
+        self._count_uses(record, len(copies), hold_on)
         record.backward_time = time.perf_counter() - start
+
+    def _settle_outputs(self, record: LayerRecord, ders: list) -> None:
+        """Free values and derivatives of a layer's outputs, or let those that stay be seen."""
+        for v, der in zip(record.output_indexes, ders):
+            variable = self.net.vars[v]
+            if variable.precious or not self.net.conserve_memory:
+                variable.der = der
+            else:
+                variable.value = variable.der = None
 
     def _add_variable_der(self, v: int, der: Any) -> None:
         variable = self.net.vars[v]
@@ -190,19 +220,22 @@ class Evaluation:
             variable.der = variable.der + der
             self.owned.add(v)
 
-    def _add_param_der(self, p: int, der: Any) -> None:
+    def _add_param_der(self, p: int, der: Any, copies: int) -> None:
         parameter = self.net.params[p]
+        if copies > 1 and parameter.train_method == "average":
+            # An observation, not a derivative: every merged use would have made the same.
+            der = der * copies
         if parameter.der is None:
             # Taken over, and added to in place later: it must not alias what a layer keeps.
             parameter.der = der.copy()
         else:
             parameter.der += der
 
-    def _count_uses(self, record: LayerRecord, hold_on: bool) -> None:
+    def _count_uses(self, record: LayerRecord, copies: int, hold_on: bool) -> None:
         """Hand a parameter's derivative to the parameter server once all uses are in."""
         net = self.net
         for p in record.param_indexes:
-            self.pending_uses[p] -= 1
+            self.pending_uses[p] -= copies
             if self.pending_uses[p] > 0 or net.parameter_server is None or hold_on:
                 continue
             parameter = net.params[p]
@@ -218,20 +251,29 @@ class Evaluation:
         to an input that is wanted.
         """
         net = self.net
-        wanted = [
-            (v.fanin == 0 or v.precious) and i not in self.late for i, v in enumerate(net.vars)
-        ]
-        for index in net.get_layer_execution_order():
+        wanted = [False] * len(net.vars)
+        for v, leader in enumerate(self.plan.shared):
+            looked_at = net.vars[v].fanin == 0 or net.vars[v].precious
+            if looked_at and leader not in self.late:
+                wanted[leader] = True
+        for index in self.plan.order:
             record = net.layers[index]
             passes = record.block.differentiable_inputs(len(record.inputs))
             if record.params or any(
-                can and wanted[v] for can, v in zip(passes, record.input_indexes)
+                can and wanted[v] for can, v in zip(passes, self._inputs(record))
             ):
                 for v in record.output_indexes:
                     wanted[v] = True
         return wanted
 
     # Both
+
+    def _inputs(self, record: LayerRecord) -> list[int]:
+        """Indexes of the variables whose values a layer reads."""
+        return [self.plan.shared[v] for v in record.input_indexes]
+
+    def _input_values(self, record: LayerRecord) -> list[Any]:
+        return [self.net.vars[v].value for v in self._inputs(record)]
 
     def _param_values(self, record: LayerRecord) -> list[Any]:
         params = [self.net.params[p] for p in record.param_indexes]

@@ -140,21 +140,29 @@ class Graph:
         self.layers = [record for record in self.layers if record.name not in doomed]
         self.rebuild()
 
-    def rename_layer(self, old: str, new: str) -> None:
-        """Give a layer another name. GraphError if it is taken."""
+    def rename_layer(self, old: str, new: str, *, quiet: bool = False) -> None:
+        """Give a layer another name. GraphError if it is taken.
+
+        UnknownNameError if there is no layer ``old``; with ``quiet`` nothing happens then.
+        """
+        if quiet and old not in self._layer_index:
+            return
         record = self.get_layer(old)
-        if new in self._layer_index:
-            raise GraphError(f"cannot rename layer {old!r}: there is already a layer {new!r}")
+        _check_new_name("layer", old, new, self._layer_index)
         record.name = new
         self.rebuild()
 
-    def rename_var(self, old: str, new: str) -> None:
+    def rename_var(self, old: str, new: str, *, quiet: bool = False) -> None:
         """Give a variable another name in every layer.
 
         If a variable of the new name exists, the two become one, which is how a network is joined
         to another. GraphError if two layers would then write it, or a cycle would arise.
+        UnknownNameError if there is no variable ``old``; with ``quiet`` nothing happens then.
         """
+        if quiet and old not in self._var_index:
+            return
         variable = self.get_var(old)
+        _check_new_name("variable", old, new, ())
 
         def change():
             for record in self.layers:
@@ -165,11 +173,15 @@ class Graph:
 
         self._try_change(change)
 
-    def rename_param(self, old: str, new: str) -> None:
-        """Give a parameter another name in every layer. GraphError if it is taken."""
+    def rename_param(self, old: str, new: str, *, quiet: bool = False) -> None:
+        """Give a parameter another name in every layer. GraphError if it is taken.
+
+        UnknownNameError if there is no parameter ``old``; with ``quiet`` nothing happens then.
+        """
+        if quiet and old not in self._param_index:
+            return
         parameter = self.get_param(old)
-        if new in self._param_index:
-            raise GraphError(f"cannot rename parameter {old!r}: there is already a {new!r}")
+        _check_new_name("parameter", old, new, self._param_index)
         for record in self.layers:
             record.params = [new if p == old else p for p in record.params]
         parameter.name = new
@@ -267,11 +279,12 @@ class Graph:
                 self.params.append(Parameter(name, **own))
 
     def _check_record(self, record: LayerRecord) -> None:
-        what = f"layer {record.name!r} ({record.type})"
         if not isinstance(record.block, Layer):
             raise GraphError(
-                f"{what}: block must be a dagnet.Layer, received {type(record.block).__name__}"
+                f"layer {record.name!r}: block must be an instance of dagnet.Layer, received "
+                f"{type(record.block).__name__}"
             )
+        what = f"layer {record.name!r} ({record.type})"
         if not record.name or not isinstance(record.name, str):
             raise GraphError(f"a layer's name must be a non-empty string, received {record.name!r}")
         if record.name in self._layer_index:
@@ -360,6 +373,15 @@ class Graph:
         return "the graph has a cycle: " + "; ".join(steps)
 
 
+def _check_new_name(kind: str, old: str, new: str, taken: Iterable[str]) -> None:
+    if not new or not isinstance(new, str):
+        raise GraphError(
+            f"cannot rename {kind} {old!r}: a name must be a non-empty string, received {new!r}"
+        )
+    if new in taken:
+        raise GraphError(f"cannot rename {kind} {old!r}: there is already a {kind} {new!r}")
+
+
 def _two_writers(variable: str, first: str, second: str) -> str:
     return (
         f"variable {variable!r} would be written by two layers, {first!r} and {second!r}; "
@@ -383,7 +405,7 @@ def _check_arity(what: str, record: LayerRecord) -> None:
         for name in names:
             if not isinstance(name, str) or not name:
                 raise GraphError(
-                    f"{what}: a {kind}'s name must be a non-empty string, received {name!r}"
+                    f"{what}: names of {kind}s must be non-empty strings, received {name!r}"
                 )
     if len(set(record.outputs)) < len(record.outputs):
         raise GraphError(f"{what} writes a variable twice: {', '.join(record.outputs)}")

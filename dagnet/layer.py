@@ -61,6 +61,10 @@ class Layer:
         Whether ``backward`` reads its ``inputs``. Where no reader of a variable does, the engine
         frees the variable's value after its last use in forward. A layer that keeps what it
         needs in ``saved`` sets it to False.
+    mergeable : bool
+        Whether two layers of this type with the same settings, inputs and parameters compute the
+        same, so that the engine may run one of them for both. Layers that draw random numbers or
+        keep statistics of their own set it to False.
     """
 
     type_name: ClassVar[str] = ""
@@ -68,6 +72,7 @@ class Layer:
     num_outputs: ClassVar[tuple[int, int | None]] = (1, 1)
     num_params: ClassVar[tuple[int, int | None]] = (0, 0)
     backward_uses_inputs: ClassVar[bool] = True
+    mergeable: ClassVar[bool] = True
 
     def forward(self, inputs: Arrays, params: Arrays, context: Context) -> tuple[list, Any]:
         """Compute the outputs.
@@ -260,17 +265,20 @@ def register_layer(type_name: str):
 
     def register(cls: type[Layer]) -> type[Layer]:
         known = _REGISTRY.get(type_name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
+        if known is not None and _full_name(known) != _full_name(cls):
             raise DagNNError(
-                f"layer type {type_name!r} is already registered by {known.__module__}."
-                f"{known.__qualname__}; choose another name for {cls.__module__}."
-                f"{cls.__qualname__}"
+                f"layer type {type_name!r} is already registered by {_full_name(known)}; choose "
+                f"another name for {_full_name(cls)}"
             )
         cls.type_name = type_name
         _REGISTRY[type_name] = cls
         return cls
 
     return register
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def layer_class(type_name: str) -> type[Layer]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import storage
 from .backend import check_device, to_device, tree_to_device
-from .errors import CheckpointError, DagNNError
+from .errors import CheckpointError, DagNNError, LayerError
 from .execution import Evaluation, LateInputs
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
 from .layer import Layer, layer_class
+from .plan import Plan, make_plan
+from .parameter_server import ParameterServer
 from .printing import print_network
 from .records import Variable
 
@@ -41,7 +43,7 @@ class DagNN(Graph):
         Free values and derivatives as soon as nothing needs them, except of precious variables.
     accumulate_param_ders : bool
         Add derivatives of parameters to those of the evaluation before.
-    parameter_server : object or None
+    parameter_server : ParameterServer or None
         Receives ``push(name, derivative)`` as soon as all uses of a parameter are in, and not at
         all in evaluations with ``hold_on=True``; the parameter's ``der`` is then None.
     rng : numpy.random.Generator
@@ -55,7 +57,7 @@ class DagNN(Graph):
         self.meta: dict[str, Any] = {}
         self.conserve_memory = True
         self.accumulate_param_ders = False
-        self.parameter_server: Any = None
+        self.parameter_server: ParameterServer | None = None
         self.rng = np.random.default_rng(0)
         # Variables whose values came late in the last evaluation.
         self.late_variables: list[Variable] = []
@@ -85,6 +87,8 @@ class DagNN(Graph):
         *,
         late_inputs: LateInputs | None = None,
         hold_on: bool = False,
+        outputs: Iterable[str] | None = None,
+        plan: bool = True,
     ) -> None:
         """Compute variables from ``inputs`` and, where asked for, derivatives.
 
@@ -105,6 +109,13 @@ class DagNN(Graph):
             constants in backward.
         hold_on : bool
             More evaluations follow before the derivatives of parameters are complete.
+        outputs : names of variables, optional
+            What is asked for, besides ``der_outputs``; layers that it does not depend on are not
+            run. By default everything is computed.
+        plan : bool
+            Run layers that compute the same once (``plan()`` tells which); the results are those
+            of running every layer in turn, to rounding. Without ``conserve_memory``, where every
+            value and derivative is looked at, each layer runs in any case.
 
         Raises
         ------
@@ -132,13 +143,20 @@ class DagNN(Graph):
         self.late_variables = []
         for name, value in inputs.items():
             self.get_var(name).value = value
-        evaluation = Evaluation(self, computing_derivative=bool(der_outputs))
+        asked = None if outputs is None else [*outputs, *der_outputs]
+        merge = plan and self.conserve_memory
+        what = make_plan(self, outputs=asked, given=inputs, merge=merge)
+        evaluation = Evaluation(self, what, computing_derivative=bool(der_outputs))
         evaluation.forward(late_inputs)
         if der_outputs:
             evaluation.backward(der_outputs, hold_on)
 
-    def set_parameter_server(self, server: Any) -> None:
-        """Send derivatives of parameters to ``server`` (an object with ``push(name, der)``)."""
+    def plan(self, outputs: Iterable[str] | None = None) -> Plan:
+        """What ``eval`` runs when ``outputs`` (default: everything) is asked for; can be printed."""
+        return make_plan(self, outputs=outputs, merge=self.conserve_memory)
+
+    def set_parameter_server(self, server: ParameterServer) -> None:
+        """Send derivatives of parameters to ``server``."""
         self.parameter_server = server
 
     def clear_parameter_server(self) -> None:
@@ -178,13 +196,22 @@ class DagNN(Graph):
 
         A parameter that several layers share is drawn once, by the first of them. One whose layer
         has no rule keeps its value.
+
+        Raises
+        ------
+        LayerError
+            If a layer lacks a setting that it needs to draw them.
         """
         rng = np.random.default_rng(rng)
         drawn = set()
         for record in self.layers:
             if set(record.params) <= drawn:
                 continue
-            for name, value in zip(record.params, record.block.init_params(rng, dtype)):
+            try:
+                values = record.block.init_params(rng, dtype)
+            except ValueError as exc:
+                raise LayerError(f"layer {record.name!r} ({record.type}): {exc}") from exc
+            for name, value in zip(record.params, values):
                 if name not in drawn:
                     self.get_param(name).value = to_device(value, self.device)
                     drawn.add(name)
@@ -257,6 +284,17 @@ class DagNN(Graph):
         )
 
     # Files
+
+    @staticmethod
+    def from_simple_nn(
+        layers: Sequence[Mapping[str, Any]],
+        meta: Mapping[str, Any] | None = None,
+        canonical_names: bool = False,
+    ) -> DagNN:
+        """Build a network from a chain of SimpleNN layers; see ``dagnet.from_simple_nn``."""
+        from .simplenn import from_simple_nn
+
+        return from_simple_nn(layers, meta, canonical_names)
 
     def to_dict(self) -> dict[str, Any]:
         """The network as plain containers and NumPy arrays (MATLAB's ``saveobj``)."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dagnet import DagNN, DagNNError, LayerError, ShapeError, UnknownNameError
-from layers import Crop, ReLU
+from layers import BatchNorm, Crop, ReLU
 from toy_layers import Observe, Plus, Split, Times, array
 
 
@@ -130,6 +130,11 @@ def test_a_layer_without_an_input_is_skipped_with_all_after_it():
     assert net.get_var("v").value is None
     assert net.get_param("w").der == 12
     assert net.get_layer("other").forward_time is None
+    net.eval({"x": array(2.0), "u": array(1.0)}, {"z": 1})
+    assert net.get_layer("other").forward_time > 0 and net.get_layer("a").backward_time > 0
+    net.get_var("u").value = None
+    net.eval({"x": array(2.0)})
+    assert net.get_layer("other").forward_time is None is net.get_layer("a").backward_time
 
 
 def test_values_of_an_earlier_evaluation_do_not_pass_for_new_ones():
@@ -308,6 +313,29 @@ def test_init_params_draws_a_shared_parameter_once_and_by_seed():
     first = net.get_param("w").value
     net.init_params(np.random.default_rng(7), dtype=np.float64)
     assert first == net.get_param("w").value == np.random.default_rng(7).standard_normal(1)
+
+
+def test_parameters_that_cannot_be_drawn_name_their_layer():
+    net = DagNN()
+    net.add_layer("bn1", BatchNorm(), "x", "y", ["m", "b", "s"])
+    with pytest.raises(LayerError, match=r"layer 'bn1' \(dagnn\.BatchNorm\): .* num_channels"):
+        net.init_params()
+
+
+def test_late_inputs_see_every_variable_and_change_none():
+    net = shared_parameter()
+    net.add_layer("wait", Plus(), ["z", "late"], "sum")
+    seen = {}
+
+    def late(values):
+        seen.update(values)
+        with pytest.raises(TypeError):
+            values["z"] = array(0.0)
+        assert len(values) == 5 and "missing" not in values
+        return {"late": array(1.0)}
+
+    net.eval({"x": array(2.0)}, late_inputs=late)
+    assert list(seen) == ["x", "y", "z", "late", "sum"] and net.get_var("sum").value == 19
 
 
 def test_errors_name_layer_variable_and_shapes():

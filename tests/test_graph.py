@@ -49,6 +49,10 @@ def test_variables_and_parameters_appear_with_their_layers():
         (("c", Times(), "v2", "v3"), "'c'.* takes 1 parameters, received 0"),
         (("c", Split(), "v2", ["v3", "v3"]), "'c'.* writes a variable twice"),
         (("", ReLU(), "v2", "v3"), "non-empty string"),
+        (("c", ReLU(), "", "v3"), "names of inputs must be non-empty strings, received ''"),
+        (("c", Times(), "v2", "v3", [5]), "names of parameters must be non-empty .* received 5"),
+        (("c", ReLU, "v2", "v3"), "'c': block must be an instance of dagnet.Layer, received type"),
+        (("c", "relu", "v2", "v3"), "'c': block must be .* received str"),
     ],
 )
 def test_an_impossible_layer_is_refused_and_changes_nothing(layer, message):
@@ -91,6 +95,28 @@ def test_renaming_reaches_every_layer():
     assert net.get_var_index("y") is None and net.get_param_index("w") is None
 
 
+@pytest.mark.parametrize("rename", ["rename_layer", "rename_var", "rename_param"])
+def test_renaming_what_is_not_there_is_refused_or_quiet(rename):
+    net = DagNN()
+    net.add_layer("a", Times(), "x", "y", "w")
+    before = snapshot(net)
+    getattr(net, rename)("missing", "new", quiet=True)
+    assert snapshot(net) == before
+    with pytest.raises(UnknownNameError, match="no .* 'missing' in the network of"):
+        getattr(net, rename)("missing", "new")
+
+
+def test_a_parameter_is_not_renamed_onto_another():
+    net = DagNN()
+    net.add_layer("a", Times(), "x", "y", "w")
+    net.add_layer("b", Times(), "y", "z", "u")
+    for name, message in (("u", "already a parameter 'u'"), ("", "must be a non-empty string")):
+        before = snapshot(net)
+        with pytest.raises(GraphError, match=message):
+            net.rename_param("w", name)
+        assert snapshot(net) == before
+
+
 def test_renaming_a_variable_onto_another_joins_them():
     net = DagNN()
     net.add_layer("a", ReLU(), "x", "y")
@@ -108,6 +134,8 @@ def test_renaming_a_variable_onto_another_joins_them():
         lambda net: net.set_layer_inputs("a", "v2"),
         lambda net: net.set_layer_inputs("a", ["v0", "v2"]),
         lambda net: net.rename_layer("a", "b"),
+        lambda net: net.rename_layer("a", ""),
+        lambda net: net.rename_var("v1", None),
     ],
 )
 def test_an_impossible_change_is_refused_and_undone(change):

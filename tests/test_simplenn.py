@@ -50,6 +50,11 @@ def test_variables_are_numbered_and_parameters_named_after_their_layer(conv, sof
     assert net.get_layer("loss").block.loss == "softmaxlog"
 
 
+def test_the_network_class_makes_them_too(conv):
+    net = DagNN.from_simple_nn([conv, {"type": "softmax"}], canonical_names=True)
+    assert [v.name for v in net.vars] == ["input", "prediction", "prob"]
+
+
 def test_a_second_loss_reads_a_second_label(softmax_log):
     net = from_simple_nn([{"type": "softmaxloss"}, {"type": "softmaxloss"}])
     assert [r.inputs[1] for r in net.layers] == ["label", "label1"]

@@ -11,6 +11,7 @@ from dagnet import (
     Callback,
     CheckpointError,
     DagNN,
+    LayerError,
     TrainOptions,
     TrainState,
     find_last_checkpoint,
@@ -427,6 +428,6 @@ def test_late_labels_are_those_of_the_step_after_going_on_too(tmp_path):
 def test_a_parameter_without_value_is_named_at_the_first_step(tmp_path):
     net = toy_net()
     net.add_layer("more", Times(), "z", "more", "w2")
-    with pytest.raises(Exception, match="'w2' has no value; load weights or call init_params"):
+    with pytest.raises(LayerError, match="'w2' has no value; load weights or call init_params"):
         train_dag(net, get_batch, [0], options=options(tmp_path))
     assert list(tmp_path.iterdir()) == []
