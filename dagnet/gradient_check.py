@@ -79,8 +79,6 @@ def relative_error(a: Any, b: Any) -> float:
 
 
 def _to_double(array: Any) -> Any:
-    if array is None:
-        return None
     xp = get_array_module(array)
     kind = np.complex128 if np.iscomplexobj(array) else np.float64
     return xp.array(array, dtype=kind)
