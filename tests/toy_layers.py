@@ -84,6 +84,8 @@ class Observe(ElementWise):
 class Drop(ElementWise):
     """Dropout with rate 1/2, from the evaluation's generator; passes through in test mode."""
 
+    mergeable: ClassVar = False
+
     def forward(self, inputs, params, context):
         if context.mode == "test":
             return [inputs[0]], None
