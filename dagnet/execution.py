@@ -121,6 +121,7 @@ class Evaluation:
             variable = self.net.vars[v]
             if (
                 self.pending_reads[v] == 0
+                and variable.fanout > 0  # else it is an output, whatever reads its copies
                 and self.net.conserve_memory
                 and not variable.precious
                 and v not in self.kept_for_backward
@@ -222,8 +223,9 @@ class Evaluation:
 
     def _add_param_der(self, p: int, der: Any, copies: int) -> None:
         parameter = self.net.params[p]
-        if copies > 1 and parameter.train_method == "average":
-            # An observation, not a derivative: every merged use would have made the same.
+        observed = parameter.train_method == "average" and self.net.mode == "normal"
+        if copies > 1 and observed:
+            # Not a derivative: every merged use would have made the same observation.
             der = der * copies
         if parameter.der is None:
             # Taken over, and added to in place later: it must not alias what a layer keeps.

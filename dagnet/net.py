@@ -16,8 +16,8 @@ from .execution import Evaluation, LateInputs
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
 from .layer import Layer, layer_class
-from .plan import Plan, make_plan
 from .parameter_server import ParameterServer
+from .plan import Plan, make_plan
 from .printing import print_network
 from .records import Variable
 
@@ -152,7 +152,7 @@ class DagNN(Graph):
             evaluation.backward(der_outputs, hold_on)
 
     def plan(self, outputs: Iterable[str] | None = None) -> Plan:
-        """What ``eval`` runs when ``outputs`` (default: everything) is asked for; can be printed."""
+        """What ``eval`` runs when ``outputs`` (default: all) is asked for; it can be printed."""
         return make_plan(self, outputs=outputs, merge=self.conserve_memory)
 
     def set_parameter_server(self, server: ParameterServer) -> None:

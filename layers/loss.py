@@ -235,6 +235,8 @@ class AveragedLoss(Layer):
     """
 
     num_inputs = (2, 2)
+    # Each keeps an average of its own.
+    mergeable = False
 
     loss: str = "softmaxlog"
     ignore_average: bool = False
