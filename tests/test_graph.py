@@ -102,7 +102,7 @@ def test_renaming_what_is_not_there_is_refused_or_quiet(rename):
     before = snapshot(net)
     getattr(net, rename)("missing", "new", quiet=True)
     assert snapshot(net) == before
-    with pytest.raises(UnknownNameError, match="no .* 'missing' in the network of"):
+    with pytest.raises(UnknownNameError, match=r"no .* 'missing' in the network of"):
         getattr(net, rename)("missing", "new")
 
 
