@@ -6,6 +6,7 @@ weights, tracks a generated video with what came out, and leaves figures, video 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,11 @@ class DemoFiles:
 
 
 def train_for_a_while(net: DagNN, videos: SyntheticVideos, steps: int, folder: Path) -> DagNN:
-    """Train on ``steps`` generated clips, then store the moments of the last ones."""
+    """Train on ``steps`` generated clips, then store the moments of the first one.
+
+    What an earlier demo left in ``folder`` is removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
     get_batch = clip_getter(net, videos)
     with Progress() as progress:
         net, _ = train_dag(
@@ -78,7 +83,6 @@ def train_for_a_while(net: DagNN, videos: SyntheticVideos, steps: int, folder: P
             range(steps),
             options=TrainOptions(
                 exp_dir=folder,
-                continue_=False,
                 batch_size=1,
                 num_epochs=1,
                 learning_rate=LEARNING_RATE,

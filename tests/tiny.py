@@ -49,11 +49,11 @@ def tiny_unrolled(rng, dtype=np.float64, **settings):
     return net
 
 
-def smooth_clip(rng, frames=3, size=(150, 180), dtype=np.float64):
-    """A clip of smooth noise with a target that moves."""
-    noise = rng.uniform(0, 255, (size[0] // 6, size[1] // 6, 3)).astype(np.float32)
+def smooth_clip(rng, frames=3, size=(150, 180), dtype=np.float64, white=255.0):
+    """A clip of smooth noise with a target that moves; values from 0 to ``white``."""
+    noise = rng.uniform(0, white, (size[0] // 6, size[1] // 6, 3)).astype(np.float32)
     scene = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
     images = [np.roll(scene, (2 * t, 3 * t), axis=(0, 1)) for t in range(frames)]
     array = np.stack([image.transpose(2, 0, 1) for image in images]).astype(dtype)
     boxes = np.array([[70.0 + 3 * t, 60.0 + 2 * t, 40.0, 31.0] for t in range(frames)])
-    return Clip(array + rng.normal(0, 5, array.shape), boxes)
+    return Clip(array + rng.normal(0, 0.02 * white, array.shape), boxes)
