@@ -7,10 +7,13 @@ imported only when a caller brings a CuPy array or asks for the device ``'gpu'``
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from .errors import BackendError
 
@@ -70,6 +73,21 @@ def import_cupy() -> ModuleType:
     if count == 0:
         raise BackendError("device 'gpu': the CUDA driver reports no device; use device 'cpu'")
     return cupy
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def blas_threads() -> int:
+    """Number of threads that the BLAS behind NumPy uses for one product; 1 if it cannot tell."""
+    return max((library["num_threads"] for library in _blas().info()), default=1)
+
+
+def limit_blas_threads(count: int) -> AbstractContextManager:
+    """Let BLAS use ``count`` threads a product within a ``with`` block."""
+    return _blas().limit(limits=count)
 
 
 def check_device(device: str) -> str:

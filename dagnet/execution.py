@@ -13,19 +13,25 @@ What differs from the original, and why:
   computed.
 * Equal layers are run once (``dagnet.plan``). The derivative by a variable that was merged into
   another is the sum over all that were.
+* Layers that do not depend on one another run side by side (``dagnet.scheduling``), with the
+  numbers of running them in turn.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .backend import get_array_module
+import numpy as np
+
+from .backend import blas_threads, get_array_module, limit_blas_threads
 from .errors import DagNNError, LayerError, ShapeError
 from .layer import Context
 from .plan import Plan
 from .records import LayerRecord, Variable
+from .scheduling import OrderedSum, run_tasks
 
 if TYPE_CHECKING:
     from .net import DagNN
@@ -59,16 +65,25 @@ class Evaluation:
         self.saved: dict[int, Any] = {}
         self.late: set[int] = set()
         self.pending_reads = list(plan.reads)
+        self.lock = threading.Lock()
+        # Layers that draw numbers have a generator each, whatever the order in which they run.
+        self.entropy = int(net.rng.integers(2**63))
         for record in net.layers:
             record.forward_time = record.backward_time = None
         self.kept_for_backward = self._find_kept() if computing_derivative else set()
+        self.workers, self.blas_threads = self._share_threads()
 
     # Forward
 
     def forward(self, late_inputs: LateInputs | None) -> None:
         """Run every layer whose inputs exist, then those that late inputs make possible."""
-        net = self.net
-        waiting = [index for index in self.plan.order if not self._run(index)]
+        net, waiting = self.net, set()
+
+        def run(index: int) -> None:
+            if not self._run(index):
+                waiting.add(index)
+
+        self._run_tasks(self.plan.order, self.plan.needs, run)
         if waiting and late_inputs is not None:
             for name, value in late_inputs(Values(net)).items():
                 variable = net.get_var(name)
@@ -77,8 +92,9 @@ class Evaluation:
                 leader = self.plan.shared[net.get_var_index(name)]
                 net.vars[leader].value = value
                 self.late.add(leader)
-            for index in waiting:
-                self._run(index)
+            order = [index for index in self.plan.order if index in waiting]
+            needs = {index: self.plan.needs[index] & waiting for index in order}
+            self._run_tasks(order, needs, self._run)
 
     def _run(self, index: int) -> bool:
         """Run a layer forward; False if an input is missing."""
@@ -88,7 +104,8 @@ class Evaluation:
             return False
         params = self._param_values(record)
         start = time.perf_counter()
-        context = Context(mode=net.mode, rng=net.rng)
+        rng = np.random.default_rng([self.entropy, index]) if record.block.random else None
+        context = Context(mode=net.mode, rng=rng)
         try:
             outputs, saved = record.block.forward(inputs, params, context)
             _check_count(record, "outputs", outputs, record.outputs)
@@ -100,6 +117,7 @@ class Evaluation:
         self._hand_out(index)
         if self.computing_derivative:
             self.saved[index] = saved
+        del inputs, outputs, saved
         self._release(record)
         record.forward_time = time.perf_counter() - start
         return True
@@ -116,17 +134,18 @@ class Evaluation:
 
     def _release(self, record: LayerRecord) -> None:
         """Free the inputs that nothing reads any more."""
-        for v in self._inputs(record):
-            self.pending_reads[v] -= 1
-            variable = self.net.vars[v]
-            if (
-                self.pending_reads[v] == 0
-                and variable.fanout > 0  # else it is an output, whatever reads its copies
-                and self.net.conserve_memory
-                and not variable.precious
-                and v not in self.kept_for_backward
-            ):
-                variable.value = None
+        with self.lock:
+            for v in self._inputs(record):
+                self.pending_reads[v] -= 1
+                variable = self.net.vars[v]
+                if (
+                    self.pending_reads[v] == 0
+                    and variable.fanout > 0  # else it is an output, whatever reads its copies
+                    and self.net.conserve_memory
+                    and not variable.precious
+                    and v not in self.kept_for_backward
+                ):
+                    variable.value = None
 
     def _find_kept(self) -> set[int]:
         """Variables whose value some layer's backward reads."""
@@ -143,48 +162,80 @@ class Evaluation:
     def backward(self, der_outputs: Mapping[str, Any], hold_on: bool) -> None:
         """Run the layers in reverse order, adding up derivatives of variables and parameters."""
         net = self.net
+        given = self._given_ders(der_outputs)
         for variable in net.vars:
             variable.der = None
-        self.owned: set[int] = set()
-        for name, der in der_outputs.items():
-            variable = net.get_var(name)
-            if variable.value is None:
-                raise DagNNError(
-                    f"derivative asked for from variable {name!r}, which was not computed: give "
-                    "the inputs that it depends on (inputs of the network: "
-                    f"{', '.join(net.get_inputs())})"
-                )
-            self._add_variable_der(
-                self.plan.shared[net.get_var_index(name)], _spread(der, variable)
-            )
-        self.pending_uses = list(self.plan.uses)
         if not net.accumulate_param_ders:
             # A parameter that this pass does not reach must not keep an earlier derivative.
             for parameter in net.params:
                 parameter.der = None
-        wanted = self._find_wanted()
-        for index in reversed(self.plan.order):
-            if index in self.saved:
-                self._run_backward(index, wanted, hold_on)
+        tasks = [index for index in reversed(self.plan.order) if index in self.saved]
+        self.wanted = self._find_wanted()
+        self.hold_on = hold_on
+        self._make_sums(tasks, given)
+        written = {v: index for index in tasks for v in net.layers[index].output_indexes}
+        needs: dict[int, set[int]] = {index: set() for index in tasks}
+        for index in tasks:
+            for v in self._inputs(net.layers[index]):
+                if v in written:
+                    needs[written[v]].add(index)
+        self._run_tasks(tasks, needs, self._run_backward)
+        for v, total in self.variable_sums.items():
+            if v not in written and self.wanted[v]:
+                net.vars[v].der = total.total
 
-    def _run_backward(self, index: int, wanted: list[bool], hold_on: bool) -> None:
+    def _given_ders(self, der_outputs: Mapping[str, Any]) -> dict[int, Any]:
+        """Derivatives that the caller gives, by the variable that they belong to."""
+        given: dict[int, Any] = {}
+        for name, der in der_outputs.items():
+            variable = self.net.get_var(name)
+            if variable.value is None:
+                raise DagNNError(
+                    f"derivative asked for from variable {name!r}, which was not computed: give "
+                    "the inputs that it depends on (inputs of the network: "
+                    f"{', '.join(self.net.get_inputs())})"
+                )
+            v = self.plan.shared[self.net.get_var_index(name)]
+            der = _spread(der, variable)
+            given[v] = given[v] + der if v in given else der
+        return given
+
+    def _make_sums(self, tasks: list[int], given: Mapping[int, Any]) -> None:
+        """A sum for the derivative by each variable and parameter, over what reads it."""
+        readers: dict[int, list] = {v: [] for v in given}
+        users: dict[int, list] = {}
+        for index in tasks:
+            record = self.net.layers[index]
+            for place, v in enumerate(self._inputs(record)):
+                readers.setdefault(v, []).append((index, place))
+            for place, p in enumerate(record.param_indexes):
+                users.setdefault(p, []).append((index, place))
+        self.variable_sums = {
+            v: OrderedSum(sources, given.get(v)) for v, sources in readers.items()
+        }
+        self.param_sums = {
+            p: OrderedSum(sources, self.net.params[p].der) for p, sources in users.items()
+        }
+
+    def _run_backward(self, index: int) -> None:
         net, record = self.net, self.net.layers[index]
         saved = self.saved.pop(index)
-        ders = [net.vars[v].der for v in record.output_indexes]
-        copies = self.plan.copies[index]
+        sums = [self.variable_sums.get(v) for v in record.output_indexes]
+        ders = [None if total is None else total.total for total in sums]
         if all(der is None for der in ders):
-            self._count_uses(record, len(copies), hold_on)
+            self._bring(index, [None] * len(record.inputs), [None] * len(record.params))
             return
         inputs = self._input_values(record)
         params = self._param_values(record)
+        copies = self.plan.copies[index]
         for copy in copies:
             self._settle_outputs(net.layers[copy], ders)
+        for v in record.output_indexes:
+            self.variable_sums.pop(v, None)
+        del sums
         start = time.perf_counter()
-        context = Context(
-            mode=net.mode,
-            needs=tuple(wanted[v] for v in self._inputs(record)),
-            rng=net.rng,
-        )
+        needs = tuple(self.wanted[v] for v in self._inputs(record))
+        context = Context(mode=net.mode, needs=needs)
         try:
             der_inputs, der_params = record.block.backward(inputs, params, ders, saved, context)
             _check_count(record, "derivatives by inputs", der_inputs, record.inputs)
@@ -192,13 +243,13 @@ class Evaluation:
         except Exception as exc:
             raise self._explain(exc, record, inputs, params, "backward") from exc
         del saved, ders
-        for v, der in zip(self._inputs(record), der_inputs):
-            if der is not None and wanted[v]:
-                self._add_variable_der(v, der)
-        for p, der in zip(record.param_indexes, der_params):
-            if der is not None:
-                self._add_param_der(p, der, len(copies))
-        self._count_uses(record, len(copies), hold_on)
+        der_inputs = [der if want else None for der, want in zip(der_inputs, needs)]
+        if len(copies) > 1:
+            der_params = [
+                self._observations(p, der, len(copies))
+                for p, der in zip(record.param_indexes, der_params)
+            ]
+        self._bring(index, der_inputs, der_params)
         record.backward_time = time.perf_counter() - start
 
     def _settle_outputs(self, record: LayerRecord, ders: list) -> None:
@@ -210,38 +261,25 @@ class Evaluation:
             else:
                 variable.value = variable.der = None
 
-    def _add_variable_der(self, v: int, der: Any) -> None:
-        variable = self.net.vars[v]
-        if variable.der is None:
-            variable.der = der
-        elif v in self.owned:
-            variable.der += der
-        else:
-            # The first term may be an array of the caller's or of another variable.
-            variable.der = variable.der + der
-            self.owned.add(v)
+    def _observations(self, p: int, der: Any, copies: int) -> Any:
+        """What a merged layer brings to a parameter: as many observations as uses.
 
-    def _add_param_der(self, p: int, der: Any, copies: int) -> None:
-        parameter = self.net.params[p]
-        observed = parameter.train_method == "average" and self.net.mode == "normal"
-        if copies > 1 and observed:
-            # Not a derivative: every merged use would have made the same observation.
-            der = der * copies
-        if parameter.der is None:
-            # Taken over, and added to in place later: it must not alias what a layer keeps.
-            parameter.der = der.copy()
-        else:
-            parameter.der += der
+        A derivative is that of all uses already.
+        """
+        observed = self.net.params[p].train_method == "average" and self.net.mode == "normal"
+        return der * copies if observed and der is not None else der
 
-    def _count_uses(self, record: LayerRecord, copies: int, hold_on: bool) -> None:
-        """Hand a parameter's derivative to the parameter server once all uses are in."""
-        net = self.net
-        for p in record.param_indexes:
-            self.pending_uses[p] -= copies
-            if self.pending_uses[p] > 0 or net.parameter_server is None or hold_on:
+    def _bring(self, index: int, der_inputs: list, der_params: list) -> None:
+        """Add a layer's derivatives to the sums; hand over those that are then complete."""
+        net, record = self.net, self.net.layers[index]
+        for place, (v, der) in enumerate(zip(self._inputs(record), der_inputs)):
+            self.variable_sums[v].add((index, place), der)
+        for place, (p, der) in enumerate(zip(record.param_indexes, der_params)):
+            total, parameter = self.param_sums[p], net.params[p]
+            if not total.add((index, place), der):
                 continue
-            parameter = net.params[p]
-            if parameter.der is not None:
+            parameter.der = total.total
+            if net.parameter_server is not None and not self.hold_on and parameter.der is not None:
                 net.parameter_server.push(parameter.name, parameter.der)
                 parameter.der = None
 
@@ -269,6 +307,25 @@ class Evaluation:
         return wanted
 
     # Both
+
+    def _share_threads(self) -> tuple[int, int]:
+        """Worker threads, and threads that BLAS may use in each.
+
+        As many as BLAS would use alone, first for layers that can run side by side: on average
+        as many as the plan is wide.
+        """
+        if self.net.device != "cpu":
+            return 1, 0
+        threads = blas_threads() if self.net.workers is None else self.net.workers
+        workers = max(1, min(threads, int(self.plan.width)))
+        return workers, max(1, threads // workers)
+
+    def _run_tasks(self, order: list[int], needs: Mapping[int, set[int]], run: Callable) -> None:
+        if self.workers == 1:
+            run_tasks(order, needs, run, 1)
+            return
+        with limit_blas_threads(self.blas_threads):
+            run_tasks(order, needs, run, self.workers)
 
     def _inputs(self, record: LayerRecord) -> list[int]:
         """Indexes of the variables whose values a layer reads."""

@@ -33,7 +33,7 @@ class Context:
         In ``backward``: which inputs' derivatives anybody will read, one entry an input. A layer
         may return ``None`` for the others and save the work. ``None`` means all.
     rng : numpy.random.Generator or None
-        The source of random numbers of layers that draw them (dropout).
+        In ``forward`` of a layer with ``random = True`` (dropout): a generator for this use of it.
     """
 
     mode: str = "normal"
@@ -63,8 +63,10 @@ class Layer:
         needs in ``saved`` sets it to False.
     mergeable : bool
         Whether two layers of this type with the same settings, inputs and parameters compute the
-        same, so that the engine may run one of them for both. Layers that draw random numbers or
-        keep statistics of their own set it to False.
+        same, so that the engine may run one of them for both. Layers that keep statistics of
+        their own set it to False.
+    random : bool
+        Whether ``forward`` draws numbers from ``context.rng``, which others do not get.
     """
 
     type_name: ClassVar[str] = ""
@@ -73,6 +75,7 @@ class Layer:
     num_params: ClassVar[tuple[int, int | None]] = (0, 0)
     backward_uses_inputs: ClassVar[bool] = True
     mergeable: ClassVar[bool] = True
+    random: ClassVar[bool] = False
 
     def forward(self, inputs: Arrays, params: Arrays, context: Context) -> tuple[list, Any]:
         """Compute the outputs.

@@ -48,6 +48,10 @@ class DagNN(Graph):
         all in evaluations with ``hold_on=True``; the parameter's ``der`` is then None.
     rng : numpy.random.Generator
         Source of the random numbers that layers draw (dropout).
+    workers : int or None
+        Threads of an evaluation on the CPU; by default as many as BLAS uses for a product
+        (``OPENBLAS_NUM_THREADS`` and its like set both). Which layers run side by side does not
+        change the numbers; how many threads BLAS has for a product may, by rounding.
     device : 'cpu' or 'gpu'
         Where parameters live; see ``move``.
     """
@@ -59,6 +63,7 @@ class DagNN(Graph):
         self.accumulate_param_ders = False
         self.parameter_server: ParameterServer | None = None
         self.rng = np.random.default_rng(0)
+        self.workers: int | None = None
         # Variables whose values came late in the last evaluation.
         self.late_variables: list[Variable] = []
         self._mode = "normal"

@@ -37,8 +37,8 @@ class Plan:
         Layers that nothing asked for depends on.
     reads : list of int
         How many of the layers to run read each variable.
-    uses : list of int
-        How many layers, merged ones counted, use each parameter.
+    needs : dict of int to set of int
+        For each layer to run those that write what it reads.
     types : dict of int to str
         Type of each layer, for the summary.
     """
@@ -48,13 +48,21 @@ class Plan:
     shared: list[int]
     pruned: list[int]
     reads: list[int]
-    uses: list[int]
+    needs: dict[int, set[int]]
     types: dict[int, str]
 
     @property
     def merged(self) -> list[int]:
         """Layers that another one stands for."""
         return [copy for group in self.copies.values() for copy in group[1:]]
+
+    @property
+    def width(self) -> float:
+        """How many layers can run side by side on average: layers by the longest chain of them."""
+        height: dict[int, int] = {}
+        for index in self.order:
+            height[index] = 1 + max((height[i] for i in self.needs[index]), default=0)
+        return len(self.order) / max(height.values(), default=1)
 
     def __str__(self) -> str:
         total = len(self.order) + len(self.merged) + len(self.pruned)
@@ -99,7 +107,8 @@ def make_plan(
     copies: dict[int, list[int]] = {}
     for index in chosen:
         record = net.layers[index]
-        if merge and record.block.mergeable and not given.intersection(record.output_indexes):
+        alike = record.block.mergeable and not record.block.random
+        if merge and alike and not given.intersection(record.output_indexes):
             signature = (
                 type(record.block),
                 settings_key(record.block),
@@ -114,14 +123,17 @@ def make_plan(
         for own, other in zip(record.output_indexes, net.layers[leader].output_indexes):
             shared[own] = other
     order = [index for index in chosen if index in copies]
-    reads, uses = [0] * len(net.vars), [0] * len(net.params)
+    reads = [0] * len(net.vars)
     for index in order:
         for v in net.layers[index].input_indexes:
             reads[shared[v]] += 1
-        for p in net.layers[index].param_indexes:
-            uses[p] += len(copies[index])
+    writer = {v: index for index in order for v in net.layers[index].output_indexes}
+    needs = {
+        index: {writer[shared[v]] for v in net.layers[index].input_indexes if shared[v] in writer}
+        for index in order
+    }
     types = {i: record.type for i, record in enumerate(net.layers)}
-    return Plan(order, copies, shared, pruned, reads, uses, types)
+    return Plan(order, copies, shared, pruned, reads, needs, types)
 
 
 def _choose(net: DagNN, outputs: Iterable[str] | None) -> tuple[list[int], list[int]]:

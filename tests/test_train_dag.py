@@ -297,6 +297,8 @@ def test_every_step_draws_anew(tmp_path):
     drawn = []
 
     class Watch(Times):
+        random = True
+
         def forward(self, inputs, params, context):
             drawn.append(context.rng.random())
             return super().forward(inputs, params, context)

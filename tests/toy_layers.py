@@ -84,7 +84,7 @@ class Observe(ElementWise):
 class Drop(ElementWise):
     """Dropout with rate 1/2, from the evaluation's generator; passes through in test mode."""
 
-    mergeable: ClassVar = False
+    random: ClassVar = True
 
     def forward(self, inputs, params, context):
         if context.mode == "test":
