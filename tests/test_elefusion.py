@@ -5,9 +5,8 @@ import pytest
 
 from dagnet import POINT, Context, ShapeError, Size, relative_error
 from errors import prove
-from golden import assert_close, golden
+from golden import assert_passes, golden
 from layers import Elefusion, elefusion, elefusion_backward, imresize
-from original_formulas import sum_w_backward
 
 # (N, H, W) of the last map, and sizes of the others.
 SAME = [((1, 5, 5), 2), ((3, 4, 5), 2), ((2, 3, 4), 3), ((3, 1, 6), 4)]
@@ -33,10 +32,7 @@ def test_gradient_with_maps_of_other_sizes(rng, size, other):
 
 @golden("dsiam_sumw", lambda name: name.startswith("sw"))
 def test_equals_sum_w(case):
-    maps, weight = [case.tensor("x1"), case.tensor("x2")], case.tensor("w")[0, 0]
-    (y,), _ = Elefusion().forward(maps, [weight], Context())
-    assert y.dtype == np.float32
-    assert_close(y, case.tensor("y"), case.tolerance, case, "y")
+    assert_passes(case)
 
 
 @golden("dsiam_sumw", lambda name: name.startswith("sw_17"))
@@ -45,15 +41,12 @@ def test_the_derivatives_that_sum_w_handed_back_were_unweighted(case):
     by what the errata say: the weights of both maps, and the sum over the batch for its mean."""
     maps, weight = [case.tensor("x1"), case.tensor("x2")], case.tensor("w")[0, 0]
     dzdy = case.tensor("dzdy")
-    fields = ("dx1", "dx2", "dw")
-    for name, original in zip(fields, sum_w_backward(*maps, dzdy)):
-        expected = case.tensor(name)
-        assert_close(original.reshape(expected.shape), expected, case.tolerance, case, name)
+    assert_passes(case)
 
     layer = Elefusion()
     _, saved = layer.forward(maps, [weight], Context())
     ders, (der_weight,) = layer.backward(maps, [weight], [dzdy], saved, Context())
-    dx1, dx2, dw = (case.tensor(name) for name in fields)
+    dx1, dx2, dw = (case.tensor(name) for name in ("dx1", "dx2", "dw"))
     assert relative_error(weight * dx1, ders[0]) < case.tolerance
     assert relative_error((1 - weight) * dx2, ders[1]) < case.tolerance
     assert relative_error(len(dzdy) * dw[0, 0], der_weight) < case.tolerance

@@ -12,9 +12,9 @@ import pytest
 
 from circulant import circulant, solve
 from dagnet import Context
+from dsiam_net.fidelity.original_formulas import sum_w_backward
 from golden import ROOT
 from layers import RLR, CirConv, Elefusion
-from original_formulas import sum_w_backward
 
 N, SEED, LAMBDA = 8, 20171022, 0.5
 fft, ifft = np.fft.fft, np.fft.ifft

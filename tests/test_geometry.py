@@ -20,8 +20,7 @@ from dagnet import (
     UnknownNameError,
 )
 from dagnet.geometry import compose, join
-from dsiam_net.branches import siamfc_branch
-from dsiam_net.siamfc import add_losses, make_siamfc
+from dsiam_net.fidelity.checks.networks import check_siamfc_listing
 from golden import GOLDENS
 from layers import Conv, Crop, Pooling, XCorr
 from toy_layers import Plus, Split, Times
@@ -272,47 +271,18 @@ def test_the_base_layer_passes_its_first_size_on():
 # Every variable of SiamFC, as MatConvNet lists it
 
 LISTING = GOLDENS / "siamfc_full_listing.json"
-SIDES = {"instance239": 239, "instance255": 255}
-BATCH = 8
-
-
-def listed_field(entry):
-    """A field of the listing; null stands for NaN, and for infinity where the stride is known."""
-    if not entry["size"]:
-        return None
-    if entry["stride"][0] is None:
-        return UNKNOWN
-    size = tuple(math.inf if v is None else v for v in entry["size"])
-    return ReceptiveField(size, tuple(entry["stride"]), tuple(entry["offset"]))
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("name", ["instance239", "instance255"])
 def test_sizes_and_fields_of_every_variable_are_matconvnets(name):
     if not LISTING.is_file():
         pytest.skip("golden file siamfc_full_listing.json not found (set DSIAM_SHARED)")
     listing = json.loads(LISTING.read_text())[name]
-    net = make_siamfc(siamfc_branch())
-    score = tuple(listing["resp_sz"])
-    add_losses(net, np.ones(score))
-    assert {v.name for v in net.vars} == {v["name"] for v in listing["vars"]}
-    sizes = net.get_var_sizes(
-        {
-            "exemplar": (BATCH, 3, 127, 127),
-            "instance": (BATCH, 3, SIDES[name], SIDES[name]),
-            "eltwise_label": (BATCH, 1, *score),
-        }
-    )
-    fields = {source: net.get_var_receptive_fields(source) for source in ("exemplar", "instance")}
-    for variable in listing["vars"]:
-        h, w, c, n = variable["size"]
-        if variable["name"] != "label":  # an input without a plane: MATLAB's is 1 x N
-            assert sizes[variable["name"]] == (n, c, h, w), variable["name"]
-        for source in fields:
-            found = fields[source][variable["name"]]
-            expected = listed_field(variable[f"rf_{source}"])
-            # NaN is not equal to itself, so the unknown is compared as such.
-            if expected is UNKNOWN:
-                assert not found.known, variable["name"]
-            else:
-                assert found == expected, variable["name"]
+    found = check_siamfc_listing(listing)
+    assert [c for c in found if not c.passed] == []
+    compared = {c.what for c in found}
+    for variable in (v["name"] for v in listing["vars"]):
+        assert variable == "label" or f"size of {variable}" in compared
+        assert f"receptive field of {variable} in exemplar" in compared
+        assert f"receptive field of {variable} in instance" in compared

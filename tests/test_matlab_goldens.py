@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from golden import GOLDENS, SHARED, SINGLE, assert_close, golden
+from dsiam_net.fidelity import GoldenFolder
+from dsiam_net.fidelity.checks.networks import axes_of_listing, check_layer_listing
+from golden import GOLDENS, SHARED, assert_passes, golden
 from mat_networks import load_without_warning
 from matlab_import import load_network, load_training, read_mat
-from matlab_import.settings import python_name
 
 VERSIONS = ("v6", "v7", "v73")
 SMALL = "net_siamfc_small"
@@ -21,74 +22,37 @@ def small(version):
 needs_small = pytest.mark.skipif(not small("v7").is_file(), reason="golden files not found")
 
 
-def axes_of_listing(settings):
-    """The blocks of the listing (MATLAB's names and axes) in ours."""
-    ours = {python_name(name): value for name, value in settings.items()}
-    if "size" in ours:
-        h, w, i, o = ours["size"]
-        ours["size"] = (o, i, h, w)
-    options = ours.pop("opts", [])
-    if options[:1] == ["instanceWeights"]:
-        ours["instance_weights"] = np.array(options[1])[None, None]
-        options = []
-    return {**ours, "opts": options}
+def by_file(comparisons, version):
+    """The comparisons with the network of one version of the files."""
+    found = [c for c in comparisons if small(version).name in c.what]
+    assert found and all(c.passed for c in found), found
+    return found
 
 
 @pytest.mark.golden
 @needs_small
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_layers_are_those_of_the_listing(version):
-    listing = json.loads((GOLDENS / f"{SMALL}_layers.json").read_text())
-    net = load_without_warning(small(version))
-    assert len(net.layers) == len(listing) == 35
-    for record, expected in zip(net.layers, listing):
-        for field in ("name", "type", "inputs", "outputs", "params"):
-            assert getattr(record, field) == expected[field], expected["name"]
-        found = record.block.save()
-        for name, value in axes_of_listing(expected["block"]).items():
-            if name == "num_channels":  # empty in the file, filled in from the multipliers
-                value = len(net.get_param(record.params[0]).value)
-            where = f"{record.name}, {name}"
-            if isinstance(value, np.ndarray):
-                assert np.array_equal(found[name], value), where
-            else:
-                value = tuple(value) if isinstance(value, list) else value
-                assert found[name] == value, where
+    path = GOLDENS / f"{SMALL}_layers.json"
+    listing = json.loads(path.read_text())
+    assert len(listing) == 35
+    found = by_file(check_layer_listing(GoldenFolder(GOLDENS), path, listing), version)
+    assert len(found) == sum(4 + len(axes_of_listing(layer["block"])) for layer in listing)
 
 
 @golden(f"{SMALL}_probe")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_parameters_are_those_of_the_probe(case, version):
-    net = load_network(small(version))
-    assert [p.name for p in net.params] == case.options["params"]
-    assert [v.name for v in net.vars] == case.options["vars"]
-    for parameter in net.params:
-        field = f"param_{parameter.name}"
-        expected = case.tensor(field)
-        if parameter.name[:2] == "bn" or parameter.name.endswith("b"):
-            expected = case.matlab(field)[:, :, 0, 0]
-            expected = expected if parameter.name.endswith("x") else expected[:, 0]
-        assert parameter.value.dtype == np.float32
-        assert np.array_equal(parameter.value, expected), parameter.name
+    found = by_file(assert_passes(case).comparisons, version)
+    equal = {c.what.split()[0] for c in found if c.allowed == 0}
+    assert equal == {"variables", "parameters", *(f"param_{p}" for p in case.options["params"])}
 
 
 @golden(f"{SMALL}_probe")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_forward_pass_equals_the_probe(case, version):
-    net = load_network(small(version))
-    net.mode = "test"
-    names = ("a_feat", "b_feat", "score")
-    for name in names:
-        net.get_var(name).precious = True
-    net.eval(
-        {
-            "exemplar": case.tensor("z"),
-            "instance": case.tensor("x").astype(np.float32),
-        }
-    )
-    for name in names:
-        value = net.get_var(name).value
-        assert_close(value, case.tensor(name), SINGLE, case, f"{name} ({version})")
+    found = by_file(assert_passes(case).comparisons, version)
+    assert [c.what.split()[0] for c in found if c.allowed] == ["a_feat", "b_feat", "score"]
 
 
 @pytest.mark.golden

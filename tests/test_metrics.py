@@ -11,7 +11,7 @@ from dsiam_net.metrics import (
     success_auc,
     success_rates,
 )
-from golden import SHARED, assert_close, golden
+from golden import SHARED, assert_passes, golden
 
 # Success and precision of the published results, from their README.
 PUBLISHED = {
@@ -30,10 +30,7 @@ PUBLISHED = {
 
 @golden("siamfc_metrics", lambda name: name.startswith("precision_auc"))
 def test_equals_precision_auc(case):
-    options = case.options
-    positions, truth = (case.matlab(f)[:, :, 0, 0] for f in ("positions", "groundTruth"))
-    score = precision_auc(positions, truth, options["radius"], int(options["nStep"]))
-    assert_close(score, case.arrays["score"].reshape(()), 0, case, "score")
+    assert_passes(case)
 
 
 def test_precision_auc_leaves_out_what_is_not_a_number():

@@ -5,8 +5,8 @@ import pytest
 
 from dagnet import Context
 from errors import prove
-from golden import assert_close, golden
-from layers import ReLU, relu, relu_backward
+from golden import assert_passes, golden
+from layers import ReLU
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.1])
@@ -30,8 +30,4 @@ def test_a_slope_outside_its_range_is_refused():
 
 @golden("layers_pure_m", lambda name: name.startswith("relu"))
 def test_equals_vl_nnrelu(case):
-    x, dzdy = case.tensor("x"), case.tensor("dzdy")
-    leak = float(case.options.get("leak", 0.0) or 0.0)
-    y = relu(x, leak)
-    assert_close(y, case.tensor("y"), case.tolerance, case, "y")
-    assert_close(relu_backward(y, dzdy, leak), case.tensor("dx"), case.tolerance, case, "dx")
+    assert_passes(case)

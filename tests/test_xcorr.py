@@ -7,7 +7,7 @@ import pytest
 
 from dagnet import Context, ShapeError, Size
 from errors import prove
-from golden import assert_close, golden
+from golden import assert_passes, golden
 from layers import XCorr, xcorr, xcorr_backward
 
 # (N_z, C, h, w), (N, H, W)
@@ -57,22 +57,12 @@ def test_is_the_sum_over_the_window_of_each_cell(rng, z_shape, x_shape, dtype, t
 
 @golden("siamfc_xcorr")
 def test_equals_the_original(case):
-    check_golden(case)
+    assert_passes(case)
 
 
 @golden("siamfc_xcorr_real")
 def test_equals_the_original_at_the_size_of_siamfc(case):
-    check_golden(case)
-
-
-def check_golden(case):
-    z, x, dzdy = case.tensor("z"), case.tensor("x"), case.tensor("dzdy")
-    layer = XCorr()
-    (y,), saved = layer.forward([z, x], [], Context())
-    (dz, dx), _ = layer.backward([z, x], [], [dzdy], saved, Context())
-    assert_close(y, case.tensor("y"), case.tolerance, case, "y")
-    assert_close(dz, case.tensor("dz"), case.tolerance, case, "dz")
-    assert_close(dx, case.tensor("dx"), case.tolerance, case, "dx")
+    assert_passes(case)
 
 
 def test_one_template_for_a_batch_is_its_copies(rng):

@@ -1,0 +1,15 @@
+"""The checks, a module a family of the originals' functions; importing them registers them."""
+
+from . import (  # noqa: F401
+    conv_pool,
+    dsiam,
+    networks,
+    normalisation,
+    pointwise,
+    resize,
+    scores,
+    siamfc,
+    start,
+    tracking,
+    training,
+)

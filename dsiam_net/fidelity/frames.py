@@ -1,0 +1,127 @@
+"""The frames of a folder: single ones by their average colour, videos by name or first frame."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..patches import ExactPatches
+from .files import Case, GoldenError, GoldenFile, GoldenFolder
+
+FRAME = "imread"
+# Two frames are the same where their average colours are, to this relative difference.
+SAME_COLOUR = 1e-5
+
+
+@dataclass
+class Video:
+    """Frames of one video by number, and where each stands: file and case."""
+
+    name: str
+    places: dict[int, tuple[GoldenFile, str]] = field(default_factory=dict)
+
+    def frame(self, number: int, by: GoldenFile) -> np.ndarray:
+        """Frame ``number`` (from 1), uint8 (H, W, 3), used by a case of ``by``."""
+        try:
+            golden, name = self.places[number]
+        except KeyError:
+            raise GoldenError(
+                f"the frames of {self.name} have no number {number}; there are "
+                f"{sorted(self.places)}"
+            ) from None
+        golden.folder.mark_used(golden.path, by)
+        return golden.case(name).matlab("im")[:, :, :, 0]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def videos(folder: GoldenFolder) -> list[Video]:
+    """The folder's videos: frames with one note, from files that are parts of one.
+
+    A frame's number is that at the end of its case's name.
+    """
+    found: dict[tuple[str, ...], Video] = {}
+    for golden in folder.goldens():
+        whole = re.sub(r"([_-]?\d+)+$", "", golden.name)
+        for entry in golden.meta:
+            parts = re.fullmatch(r"(.*?)(\d+)", entry["name"])
+            if entry["func"] != FRAME or not parts:
+                continue
+            prefix, number = parts.groups()
+            note = entry.get("note") or ""
+            name = " ".join((whole, prefix, note))
+            video = found.setdefault((whole, prefix, note), Video(name))
+            video.places[int(number)] = (golden, entry["name"])
+    return list(found.values())
+
+
+def colour_of(frame: np.ndarray) -> np.ndarray:
+    """The average colour (3,) that the trackers have of a frame."""
+    patches = ExactPatches()
+    return patches.average_colour(patches.image(frame))
+
+
+def _first_colours(folder: GoldenFolder) -> list[tuple[np.ndarray, GoldenFile, str, Video]]:
+    """Average colour and place of every first frame; kept with the folder."""
+    if folder.first_colours is None:
+        folder.first_colours = [
+            (colour_of(golden.case(name).matlab("im")[:, :, :, 0]), golden, name, video)
+            for video in videos(folder)
+            for number, (golden, name) in video.places.items()
+            if number == min(video.places)
+        ]
+    return folder.first_colours
+
+
+def _matching(folder: GoldenFolder, colour: np.ndarray) -> list[tuple[GoldenFile, str, Video]]:
+    """First frames with this average colour, the longest videos first."""
+    colour = np.asarray(colour, np.float64).reshape(-1)
+    found = [
+        (golden, name, video)
+        for mean, golden, name, video in _first_colours(folder)
+        if mean.shape == colour.shape
+        and np.abs(mean - colour).max() <= SAME_COLOUR * np.abs(colour).max()
+    ]
+    return sorted(found, key=lambda f: -len(f[2].places))
+
+
+def image_of_colour(case: Case, colour: np.ndarray) -> np.ndarray:
+    """The first frame (3, H, W), float32, whose average colour a case gives."""
+    for golden, name, _ in reversed(_matching(case.folder, colour)):
+        case.folder.mark_used(golden.path, case.golden)
+        frame = golden.case(name).matlab("im")[:, :, :, 0]
+        return ExactPatches().image(frame)
+    raise GoldenError(
+        f"no file of the folder holds a first frame (func {FRAME}) of average colour "
+        f"{np.round(colour, 3).tolist()}"
+    )
+
+
+def video_of(
+    case: Case, frames: int, name: str | None = None, colour: np.ndarray | None = None
+) -> Video:
+    """The video of at least ``frames`` frames that a run was made on.
+
+    Parameters
+    ----------
+    case : Case
+        Of the run.
+    name : str, optional
+        The video's, to be found in notes or names of the files of frames.
+    colour : array (3,), optional
+        Average colour of the first frame, where there is no name.
+    """
+    if name is not None:
+        found = [v for v in videos(case.folder) if _plain(name) in _plain(v.name)]
+        what = f"the video {name!r}"
+    else:
+        found = [video for *_, video in _matching(case.folder, colour)]
+        what = f"a video with a first frame of average colour {np.round(colour, 3).tolist()}"
+    for video in found:
+        if set(range(1, frames + 1)) <= set(video.places):
+            return video
+    raise GoldenError(f"no files of the folder hold the {frames} frames (func {FRAME}) of {what}")

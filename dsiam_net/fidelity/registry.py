@@ -1,0 +1,96 @@
+"""Which check runs the cases of which original function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .compare import Comparison, NotYetError
+from .files import Case
+
+Check = Callable[[Case], list[Comparison]]
+
+PASS, FAIL, NOT_YET, INPUT = "pass", "fail", "not yet", "input"
+
+# Cases of these functions hold inputs of others: nothing was computed.
+INPUTS = ("", "imread")
+
+# Functions of the originals that this version of the software has no counterpart of.
+MISSING = {
+    "vl_nnconvt": "ConvTranspose",
+    "vl_nnroipool": "ROIPooling",
+    "vl_nnbilinearsampler": "BilinearSampler",
+    "vl_nnnormalizelp": "vl_nnnormalizelp",
+    "vl_nnsigmoid": "Sigmoid",
+    "vl_nnsoftmaxloss": "vl_nnsoftmaxloss",
+    "vl_nncrop": "MatConvNet's Crop",
+    "vl_nnconcat": "Concat",
+    "vl_nnspnorm": "SpatialNorm",
+    "vl_nnnoffset": "NormOffset",
+    "vl_nnpdist": "PDist",
+    "vl_nndropout": "DropOut",
+    "vl_taccum": "vl_taccum",
+    "load_stats": "SiamFC's image statistics",
+    "vid_get_random_batch.m:acquire_augment": "SiamFC's augmentation",
+    "get_objects_extent": "SiamFC's training crops",
+    "choose_val_set": "SiamFC's choice of validation videos",
+    "experiment.m": "SiamFC's learning rates",
+    "save_crops.m:get_crops": "SiamFC's training crops",
+}
+
+_CHECKS: dict[str, Check] = {}
+
+
+def checks(*functions: str) -> Callable[[Check], Check]:
+    """Decorator: register a check for the cases of these functions."""
+
+    def register(check: Check) -> Check:
+        for function in functions:
+            _CHECKS[function] = check
+        return check
+
+    return register
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What came of one case.
+
+    Attributes
+    ----------
+    case, function : str
+    status : 'pass', 'fail', 'not yet' or 'input'
+    comparisons : list of Comparison
+    message : str
+        What is missing, or why the case could not be run.
+    """
+
+    case: str
+    function: str
+    status: str
+    comparisons: list[Comparison] = field(default_factory=list)
+    message: str = ""
+
+
+def check_case(case: Case) -> CaseResult:
+    """Run the check of a case's function; what goes wrong in it is the case's failure."""
+    name, function = case.name, case.function
+    if function in _CHECKS:
+        try:
+            found = _CHECKS[function](case)
+        except NotYetError as exc:
+            return CaseResult(name, function, NOT_YET, message=str(exc))
+        except Exception as exc:
+            # The cases are other people's: one that cannot be run must not end the others' run.
+            return CaseResult(name, function, FAIL, message=f"{type(exc).__name__}: {exc}")
+        if not found:
+            return CaseResult(name, function, FAIL, message="it has no field to compare with")
+        status = PASS if all(c.passed for c in found) else FAIL
+        return CaseResult(name, function, status, found)
+    if function in MISSING:
+        return CaseResult(name, function, NOT_YET, message=MISSING[function])
+    if function in INPUTS:
+        return CaseResult(name, function, INPUT)
+    known = ", ".join(sorted({*_CHECKS, *MISSING}))
+    message = f"nothing is known of the function {function!r}; known are {known}"
+    return CaseResult(name, function, FAIL, message=message)
