@@ -139,4 +139,5 @@ def iou(a: Any, b: Any) -> np.ndarray:
     high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
     shared = np.maximum(high - low, 0).prod(axis=-1)
     union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - shared
-    return np.where(valid, shared / union, 0)
+    # Rounding of high - low can make a box share more with itself than it has.
+    return np.where(valid, np.minimum(shared / union, 1), 0)

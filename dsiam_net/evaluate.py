@@ -1,0 +1,185 @@
+"""Command: track sequences with several trackers, score them, rank them.
+
+``python -m dsiam_net.evaluate --trackers siamfc,dsiamm --weights FILE --data DIR --out DIR``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dagnet.backend import DEVICES
+
+from .cli import make_parser, run_command
+from .evaluation.plots import write_plots
+from .evaluation.protocol import PROTOCOLS
+from .evaluation.report import (
+    Evaluation,
+    evaluate,
+    failure_table,
+    overall_table,
+    sequence_table,
+    write_scores,
+)
+from .evaluation.results import OTB
+from .evaluation.runner import Job, run_trackers
+from .evaluation.sets import SETS, read_set
+from .evaluation.trackers import ResultFolder, Source, parse_trackers
+from .sequences import Sequence as Video
+from .sequences import find_sequences
+from .settings import PRESETS
+
+# Exit status when a sequence failed and the rest was evaluated.
+INCOMPLETE = 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "dsiam_net.evaluate",
+        "Track sequences once, from their first true box, and score the results. A run that was "
+        "stopped goes on when the command is given again: what is finished is not tracked again.",
+    )
+    parser.add_argument(
+        "--trackers",
+        metavar="TRACKER",
+        nargs="+",
+        required=True,
+        help="siamfc, dsiam, dsiamm, opencv-NAME (csrt, kcf, mil, ...), joined by commas or "
+        "spaces; NAME=DIR or DIR for results that are there, in OTB's or GOT-10k's layout",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        nargs="+",
+        required=True,
+        help="folders of sequences, or of folders of sequences",
+    )
+    parser.add_argument("--set", choices=SETS, help="a benchmark's sequences alone")
+    parser.add_argument(
+        "--sequences", metavar="NAME", nargs="+", help="these sequences alone, of those in --data"
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="evaluate what there is of --set",
+    )
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="otb", help="conventions of the scores"
+    )
+    parser.add_argument("--out", metavar="DIR", default="evaluation", help="where to write")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes side by side (default: as many as cores)"
+    )
+    parser.add_argument("--no-plots", action="store_true", help="tables alone")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        nargs="+",
+        help="frames shown of each sequence, from 1 (default: six at equal distances)",
+    )
+    group = parser.add_argument_group("our trackers")
+    group.add_argument("--weights", metavar="FILE", help=".mat, .pth or .npz")
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="settings (default: siamfc for siamfc, else released)",
+    )
+    group.add_argument("--feature-layers", metavar="A,B", help="feature layers, outermost first")
+    group.add_argument(
+        "--sumweights", metavar="FILE.mat", help="learned fusion map, for dsiamm alone"
+    )
+    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    return parser
+
+
+def _sequences(options: argparse.Namespace) -> list[Video]:
+    """The sequences that the options name; those missing of a set are listed."""
+    found = find_sequences(options.data) if options.set is None else _set(options)
+    if options.sequences is None:
+        return found
+    by_name = {sequence.name: sequence for sequence in found}
+    unknown = [name for name in options.sequences if name not in by_name]
+    if unknown:
+        raise ValueError(f"there is no sequence {', '.join(unknown)}, only {', '.join(by_name)}")
+    return [by_name[name] for name in dict.fromkeys(options.sequences)]
+
+
+def _set(options: argparse.Namespace) -> list[Video]:
+    found, missing = read_set(options.set, options.data)
+    for name, reason in missing.items():
+        print(f"missing: {name}: {reason}", file=sys.stderr)
+    if missing and not options.allow_missing:
+        raise ValueError(
+            f"{len(missing)} of the {len(SETS[options.set])} sequences of {options.set} are "
+            "missing; --allow-missing evaluates the others"
+        )
+    if not found:
+        raise ValueError(f"no sequence of {options.set} is in {', '.join(options.data)}")
+    return found
+
+
+def _report(job: Job, done: int, total: int) -> None:
+    words = f"{job.frames} frames in {job.seconds:.0f} s"
+    if job.error is not None:
+        words = f"FAILED: {job.error}"
+    print(f"[{done}/{total}] {job.tracker} {job.sequence}: {words}", file=sys.stderr, flush=True)
+
+
+def _folders(sources: Sequence[Source], results: Path) -> dict[str, Path]:
+    return {
+        s.name: s.folder if isinstance(s, ResultFolder) else results / OTB / s.name for s in sources
+    }
+
+
+def _print(evaluation: Evaluation) -> None:
+    print(sequence_table(evaluation))
+    failures = failure_table(evaluation)
+    if failures:
+        print(f"\n{failures}")
+    count, total = len(evaluation.compared), len(evaluation.sequences)
+    print(f"\nProtocol {evaluation.protocol.name}, {count} of {total} sequences compared")
+    if count:
+        print(overall_table(evaluation))
+    for name, tracker in evaluation.trackers.items():
+        without: dict[str, list[str]] = {}
+        for sequence, problem in tracker.problems.items():
+            without.setdefault(problem, []).append(sequence)
+        for problem, names in without.items():
+            print(f"no score: {name}, {', '.join(names)}: {problem}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, track, score, write; returns 0, or 1 if a sequence failed."""
+    options = _parser().parse_args(argv)
+    layers = options.feature_layers
+    sources = parse_trackers(
+        options.trackers,
+        weights=options.weights,
+        preset=options.preset,
+        features=[name.strip() for name in layers.split(",")] if layers else None,
+        fusion_map=options.sumweights,
+        device=options.device,
+    )
+    sequences = _sequences(options)
+    out = Path(options.out)
+    results = out / "results"
+    ours = [s for s in sources if not isinstance(s, ResultFolder)]
+    failed = run_trackers(ours, sequences, results, options.jobs, _report)
+    evaluation = evaluate(
+        PROTOCOLS[options.protocol],
+        sequences,
+        _folders(sources, results),
+        {(job.tracker, job.sequence): job.error for job in failed},
+    )
+    write_scores(evaluation, out)
+    if not options.no_plots:
+        write_plots(evaluation, out / "plots", options.frames)
+    _print(evaluation)
+    return INCOMPLETE if failed else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

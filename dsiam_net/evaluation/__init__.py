@@ -1,0 +1,1 @@
+"""Evaluation of trackers over sequences: scores, result files, parallel runs, tables, figures."""
