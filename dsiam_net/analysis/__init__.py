@@ -1,0 +1,1 @@
+"""What the transformations V and W do, shown and counted: the library of ``dsiam_net.analyse``."""

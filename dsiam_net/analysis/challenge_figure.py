@@ -1,0 +1,202 @@
+"""Boxes of several trackers on a video and on a strip of its frames, in one colour a tracker."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+
+from ..boxes import valid_boxes
+from ..figures import DPI, save_figure
+from ..overlay import VideoWriter, draw_box, draw_text
+from ..patches import as_frame
+from .challenge import Result
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; ground truth is white.
+COLORS = ("#D55E00", "#0072B2", "#F0E442", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
+TRUTH_NAME, TRUTH_COLOR = "ground truth", "#FFFFFF"
+BACKGROUND = (32, 32, 32)  # of the video's legend
+# Frames of the video are enlarged until their shorter side has so many pixels.
+SHORTER_SIDE = 480
+LINE_HEIGHT = 0.055  # of the legend, as a fraction of the frame's shorter side
+WIDTH, COLUMNS = 11.0, 3  # of the strip: inches, pictures a row
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def _labels(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Names and colours, the ground truth first, below all others."""
+    names = [r.name for r in results]
+    return [(TRUTH_NAME, TRUTH_COLOR), *zip(names, COLORS)]
+
+
+def _boxes(sequence, results: Sequence[Result]) -> list[np.ndarray]:
+    return [sequence.boxes, *(r.boxes for r in results)]
+
+
+def draw_legend(labels: Sequence[tuple[str, str]], width: int, line: int) -> np.ndarray:
+    """Names in their colours on a dark ground, uint8 (rows * line, width, 3), RGB."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, line / 38
+    thick = max(1, round(line / 16))
+    places, x, row = [], line // 2, 0
+    for name, color in labels:
+        length = 2 * line + cv2.getTextSize(name, font, scale, thick)[0][0]
+        if x + length > width and x > line // 2:
+            x, row = line // 2, row + 1
+        places.append((name, color, x, row))
+        x += length
+    legend = np.full(((row + 1) * line, width, 3), BACKGROUND, np.uint8)
+    for name, color, x, row in places:
+        middle = row * line + line // 2
+        cv2.line(legend, (x, middle), (x + line, middle), _rgb(color), max(2, line // 6))
+        base = (x + round(1.3 * line), middle + line // 5)
+        cv2.putText(legend, name, base, font, scale, (255, 255, 255), thick, cv2.LINE_AA)
+    return legend
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: Sequence[np.ndarray],
+    colors: Sequence[str],
+    factor: int = 1,
+    number: int | None = None,
+) -> np.ndarray:
+    """A copy of a frame, ``factor`` times as large, with boxes.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3), RGB, or (H, W)
+    boxes : sequence of (x, y, w, h), 1-based pixels of ``image``
+        Nothing is drawn for one that is not there.
+    colors : sequence of '#RRGGBB'
+    factor : int
+    number : int, optional
+        Of the frame, written into its corner.
+    """
+    frame = np.ascontiguousarray(as_frame(image))
+    frame = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    frame = np.array(frame)  # resize hands out its input where nothing changes
+    for box, color in zip(boxes, colors):
+        if valid_boxes(box):
+            draw_box(
+                frame, np.array([*((box[:2] - 1) * factor + 1), *box[2:] * factor]), _rgb(color)
+            )
+    if number is not None:
+        margin = min(frame.shape[:2]) // 20
+        draw_text(frame, f"#{number}", (margin // 2, margin + 2))
+    return frame
+
+
+def write_video(
+    sequence, results: Sequence[Result], path: str | os.PathLike, fps: float = 20.0
+) -> None:
+    """Write a video with all trackers' boxes and a legend below.
+
+    Parameters
+    ----------
+    sequence : Sequence or GeneratedSequence
+    results : sequence of Result
+        The frames that they have are written.
+    path : path with the suffix of a video
+    fps : float
+        Frames a second.
+    """
+    labels = _labels(results)
+    boxes = _boxes(sequence, results)
+    with VideoWriter(path, fps) as video:
+        for t in range(len(results[0].boxes)):
+            image = sequence.frame(t)
+            factor = max(1, round(SHORTER_SIDE / min(image.shape[:2])))
+            colors = [color for _, color in labels]
+            frame = draw_boxes(image, [b[t] for b in boxes], colors, factor, t + 1)
+            line = round(LINE_HEIGHT * min(frame.shape[:2]))
+            video.add(np.vstack([frame, draw_legend(labels, frame.shape[1], line)]))
+
+
+def draw_strip(
+    sequence,
+    results: Sequence[Result],
+    show: Sequence[int],
+    path: str | os.PathLike,
+    title: str | None = None,
+    dpi: float = DPI,
+) -> None:
+    """Draw some frames with all trackers' boxes, and a legend with their AUC.
+
+    Parameters
+    ----------
+    sequence : Sequence or GeneratedSequence
+    results : sequence of Result
+    show : sequence of int
+        Frames, from 1.
+    path : path ending in .svg, .png or .pdf
+    title : str, optional
+    dpi : float
+        Of a PNG.
+
+    Raises
+    ------
+    ValueError
+        For a frame that was not tracked.
+    """
+    count = len(results[0].boxes)
+    for number in show:
+        if not 1 <= number <= count:
+            raise ValueError(f"frames to be shown must lie in 1 to {count}, received {number}")
+    columns = min(COLUMNS, len(show))
+    rows = math.ceil(len(show) / columns)
+    height, width = as_frame(sequence.frame(show[0] - 1)).shape[:2]
+    size = (WIDTH, WIDTH / columns * height / width * rows + 0.3 * rows + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    labels, boxes = _labels(results), _boxes(sequence, results)
+    for axes, number in zip(panels, show):
+        axes.imshow(as_frame(sequence.frame(number - 1)))
+        axes.set_autoscale_on(False)
+        axes.set_title(f"frame {number}", fontsize=9)
+        for (_, color), own in zip(labels, boxes):
+            if valid_boxes(own[number - 1]):
+                axes.add_patch(_rectangle(own[number - 1], color))
+    for axes in panels:
+        axes.set_axis_off()
+    scores = ["", *(f" (AUC {r.auc:.3f})" for r in results)]
+    handles = [
+        Line2D([], [], color=color, linewidth=3, path_effects=_rim(3), label=name + score)
+        for (name, color), score in zip(labels, scores)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=4,
+        fontsize=9,
+        frameon=False,
+        title=title,
+        title_fontsize=11,
+    )
+    save_figure(figure, path, dpi)
+
+
+def _rim(width: float) -> list:
+    return [Stroke(linewidth=width + 1.2, foreground="black", alpha=0.8), Normal()]
+
+
+def _rectangle(box: np.ndarray, color: str) -> Rectangle:
+    x, y, w, h = box
+    return Rectangle(
+        (x - 1.5, y - 1.5),
+        w,
+        h,
+        fill=False,
+        edgecolor=color,
+        linewidth=1.6,
+        path_effects=_rim(1.6),
+    )
