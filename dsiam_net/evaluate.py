@@ -175,9 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         {(job.tracker, job.sequence): job.error for job in failed},
     )
     write_scores(evaluation, out)
-    if not options.no_plots:
-        write_plots(evaluation, out / "plots", options.frames)
     _print(evaluation)
+    if not options.no_plots:
+        for name, problem in write_plots(evaluation, out / "plots", options.frames).items():
+            print(f"no figure: {name}: {problem}", file=sys.stderr)
     return INCOMPLETE if failed else 0
 
 

@@ -88,10 +88,12 @@ def test_a_failed_sequence_makes_the_status_1(data, published, weights, tmp_path
     (data / "A" / "img" / "0002.png").write_bytes(b"no image")
     arguments = [
         "--trackers", "siamfc", f"P={published}", "--weights", str(weights), "--data", str(data),
-        "--out", str(tmp_path / "out"), "--jobs", "2", "--no-plots",
+        "--out", str(tmp_path / "out"), "--jobs", "2",
     ]  # fmt: skip
     assert main(arguments) == 1
     output = capsys.readouterr()
+    assert "no figure: sequences/A.png: cannot decode image" in output.err
+    assert (tmp_path / "out" / "plots" / "sequences" / "B.png").is_file()
     assert "siamfc A: FAILED: SequenceError" in output.err
     assert "no score: siamfc, A: SequenceError" in output.err
     assert "1 of 2 sequences compared" in output.out

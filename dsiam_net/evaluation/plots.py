@@ -6,7 +6,8 @@ As in ``dsiam_net.figures`` figures are matplotlib objects, never ``pyplot``'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,18 +96,18 @@ def curves(evaluation: Evaluation) -> dict[str, Figure]:
     return {
         "success": _curve_figure(
             evaluation, "success", success, evaluation.protocol.thresholds,
-            (f"Success plot ({over})", "Overlap threshold", "Success rate"), "lower left",
+            (f"Success plot ({over})", "Overlap threshold", "Success rate"), "upper right",
         ),
         "precision": _curve_figure(
             evaluation, "centre", "precision", PRECISION_THRESHOLDS,
             (f"Precision plot ({over})", "Centre error threshold (pixels)", "Precision"),
-            "lower right",
+            "best",
         ),
         "normalized_precision": _curve_figure(
             evaluation, "normalized", "normalized_precision", NORMALIZED_THRESHOLDS,
             (f"Normalised precision plot ({over})",
              "Centre error threshold (share of the target's size)", "Precision"),
-            "lower right",
+            "best",
         ),
     }  # fmt: skip
 
@@ -280,28 +281,36 @@ def failure_figure(evaluation: Evaluation, name: str, sequence: str) -> Figure |
 
 def write_plots(
     evaluation: Evaluation, folder: str | os.PathLike, frames: Sequence[int] | None = None
-) -> list[Path]:
-    """Write all figures into a folder and return their files.
+) -> dict[str, str]:
+    """Write all figures into a folder.
 
     ``success``, ``precision`` and ``normalized_precision`` as SVG and PNG; ``sequences/NAME.png``;
     ``failures/TRACKER/NAME.png`` where there are failures. ``frames`` as in ``sequence_figure``.
-    """
-    folder, written = Path(folder), []
 
-    def write(figure: Figure, path: Path) -> None:
-        save_figure(figure, path)
-        written.append(path)
+    Returns
+    -------
+    dict : why a figure is missing, by its path below the folder, where frames cannot be shown.
+    """
+    folder, problems = Path(folder), {}
+
+    def write(name: str, draw: Callable[[], Figure | None]) -> None:
+        try:
+            figure = draw()
+        except ValueError as exc:
+            problems[name] = str(exc)
+            return
+        if figure is not None:
+            save_figure(figure, folder / name)
 
     for name, figure in curves(evaluation).items():
         for suffix in (".svg", ".png"):
-            write(figure, folder / f"{name}{suffix}")
+            save_figure(figure, folder / f"{name}{suffix}")
     for sequence in evaluation.sequences:
         if any(sequence in t.boxes for t in evaluation.trackers.values()):
-            figure = sequence_figure(evaluation, sequence, frames)
-            write(figure, folder / "sequences" / f"{sequence}.png")
+            draw = partial(sequence_figure, evaluation, sequence, frames)
+            write(f"sequences/{sequence}.png", draw)
     for name, tracker in evaluation.trackers.items():
         for sequence in tracker.boxes:
-            figure = failure_figure(evaluation, name, sequence)
-            if figure is not None:
-                write(figure, folder / "failures" / name / f"{sequence}.png")
-    return written
+            draw = partial(failure_figure, evaluation, name, sequence)
+            write(f"failures/{name}/{sequence}.png", draw)
+    return problems

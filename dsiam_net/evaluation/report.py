@@ -102,13 +102,12 @@ def evaluate(
     failed : dict, optional
         Why there is no result, by names of tracker and sequence, where that is known.
 
-    A result that cannot be read, or is of another length than the sequence, is a problem of that
-    tracker and sequence, not an error.
+    A result that is not there, cannot be read, or is of another length than the sequence is a
+    problem of that tracker and sequence, not an error.
     """
     failed = failed or {}
     trackers = {name: TrackerEvaluation() for name in folders}
     for sequence in sequences:
-        size = sequence.frame(0).shape[1::-1] if protocol.clip else (0, 0)
         for name, folder in folders.items():
             tracker = trackers[name]
             try:
@@ -117,6 +116,7 @@ def evaluate(
                 run = read_run(folder, sequence.name) if Path(folder).is_dir() else None
                 if run is None:
                     raise ValueError(f"no result in {folder}")
+                size = sequence.frame(0).shape[1::-1] if protocol.clip else (0, 0)
                 tracker.scores[sequence.name] = score_run(protocol, run, sequence.boxes, size)
             except (ValueError, OSError) as exc:
                 tracker.problems[sequence.name] = str(exc)

@@ -123,7 +123,7 @@ def parse_trackers(
     found: list[Source] = []
     for word in words:
         name, equals, path = word.partition("=")
-        if equals or Path(word).is_dir():
+        if equals or (Path(word).is_dir() and word not in TRACKERS):
             folder = Path(path if equals else word)
             if not folder.is_dir():
                 raise ValueError(f"tracker {word!r}: there is no folder {folder}")
