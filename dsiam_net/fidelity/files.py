@@ -40,7 +40,10 @@ class GoldenError(DagNNError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One case of a golden file: arrays by field name, options, and the file that it is from."""
+    """One case of a golden file: arrays by field name, options, and the file that it is from.
+
+    ``read`` gathers the fields that were asked for, so that a check can be said to leave some out.
+    """
 
     golden: GoldenFile = field(repr=False)
     name: str
@@ -48,6 +51,7 @@ class Case:
     options: dict[str, Any]
     note: str
     arrays: dict[str, np.ndarray] = field(repr=False)
+    read: set[str] = field(default_factory=set, repr=False)
 
     @property
     def file(self) -> str:
@@ -63,7 +67,15 @@ class Case:
         return all(f in self.arrays and self.arrays[f].size for f in fields)
 
     def matlab(self, field: str) -> np.ndarray:
-        """The array in MATLAB's own axes (four or more, trailing ones kept)."""
+        """The array in MATLAB's own axes (four or more, trailing ones kept).
+
+        A complex one may be listed as one field or as two, ``field_re`` and ``field_im``.
+        """
+        parts = [f"{field}_re", f"{field}_im"]
+        if field not in self.arrays and all(part in self.arrays for part in parts):
+            real, imaginary = (self.matlab(part) for part in parts)
+            return real + 1j * imaginary
+        self.read.add(field)
         try:
             return self.arrays[field]
         except KeyError:
@@ -86,9 +98,9 @@ class Case:
     def scalar(self, field: str) -> float:
         return self.matlab(field).item()
 
-    def spectrum(self, field: str) -> np.ndarray:
-        """A complex array that is stored in two, in MATLAB's own axes."""
-        return self.matlab(f"{field}_re") + 1j * self.matlab(f"{field}_im")
+    def unread(self) -> list[str]:
+        """Fields that are not empty and were not asked for."""
+        return [f for f, array in self.arrays.items() if array.size and f not in self.read]
 
     def option(self, name: str, default: Any = None) -> Any:
         """An option; GoldenError if the case has none of this name and there is no default."""
@@ -105,7 +117,10 @@ class Case:
 
 @lru_cache(maxsize=4)
 def _load(path: Path) -> dict[str, Any]:
-    return scipy.io.loadmat(path)
+    try:
+        return scipy.io.loadmat(path)
+    except NotImplementedError:  # version 7.3
+        return read_mat(path)
 
 
 class GoldenFile:
@@ -131,7 +146,10 @@ class GoldenFile:
     def meta(self) -> list[dict[str, Any]]:
         """The entries of ``meta_json``."""
         try:
-            text = scipy.io.loadmat(self.path, variable_names=[META])[META]
+            try:
+                text = scipy.io.loadmat(self.path, variable_names=[META])[META]
+            except NotImplementedError:  # version 7.3
+                text = _load(self.path)[META]
             entries = json.loads(str(np.ravel(text)[0]))
         except KeyError:
             raise GoldenError(f"{self.path.name} has no variable {META}: {LAYOUT}") from None
@@ -217,7 +235,7 @@ class GoldenFolder:
         self._goldens: dict[Path, GoldenFile] = {}
         self._networks: dict[Path, DagNN] = {}
         self._variables: dict[Path, tuple[str, ...]] = {}
-        self.first_colours: list | None = None
+        self.colours: list | None = None  # of its frames, see frames.py
 
     def paths(self) -> list[Path]:
         """Files of the folder that can be goldens or inputs, by name."""

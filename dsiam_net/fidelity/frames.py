@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -42,20 +43,19 @@ def _plain(text: str) -> str:
 def videos(folder: GoldenFolder) -> list[Video]:
     """The folder's videos: frames with one note, from files that are parts of one.
 
-    A frame's number is that at the end of its case's name.
+    A frame's number is that at the end of its case's name, 1 where there is none.
     """
     found: dict[tuple[str, ...], Video] = {}
     for golden in folder.goldens():
         whole = re.sub(r"([_-]?\d+)+$", "", golden.name)
         for entry in golden.meta:
-            parts = re.fullmatch(r"(.*?)(\d+)", entry["name"])
-            if entry["func"] != FRAME or not parts:
+            if entry["func"] != FRAME:
                 continue
-            prefix, number = parts.groups()
+            prefix, number = re.fullmatch(r"(.*?)(\d*)", entry["name"]).groups()
             note = entry.get("note") or ""
             name = " ".join((whole, prefix, note))
             video = found.setdefault((whole, prefix, note), Video(name))
-            video.places[int(number)] = (golden, entry["name"])
+            video.places[int(number or 1)] = (golden, entry["name"])
     return list(found.values())
 
 
@@ -65,38 +65,36 @@ def colour_of(frame: np.ndarray) -> np.ndarray:
     return patches.average_colour(patches.image(frame))
 
 
-def _first_colours(folder: GoldenFolder) -> list[tuple[np.ndarray, GoldenFile, str, Video]]:
-    """Average colour and place of every first frame; kept with the folder."""
-    if folder.first_colours is None:
-        folder.first_colours = [
-            (colour_of(golden.case(name).matlab("im")[:, :, :, 0]), golden, name, video)
+def _colours(folder: GoldenFolder) -> list[tuple[np.ndarray, GoldenFile, str, int, Video]]:
+    """Average colour and place of every frame; kept with the folder."""
+    if folder.colours is None:
+        folder.colours = [
+            (colour_of(golden.case(name).matlab("im")[:, :, :, 0]), golden, name, number, video)
             for video in videos(folder)
             for number, (golden, name) in video.places.items()
-            if number == min(video.places)
         ]
-    return folder.first_colours
+    return folder.colours
 
 
-def _matching(folder: GoldenFolder, colour: np.ndarray) -> list[tuple[GoldenFile, str, Video]]:
-    """First frames with this average colour, the longest videos first."""
+def _matching(folder: GoldenFolder, colour: Any) -> list[tuple[GoldenFile, str, int, Video]]:
+    """Frames with this average colour, the nearest first."""
     colour = np.asarray(colour, np.float64).reshape(-1)
-    found = [
-        (golden, name, video)
-        for mean, golden, name, video in _first_colours(folder)
-        if mean.shape == colour.shape
-        and np.abs(mean - colour).max() <= SAME_COLOUR * np.abs(colour).max()
-    ]
-    return sorted(found, key=lambda f: -len(f[2].places))
+    found = []
+    for mean, *place in _colours(folder):
+        off = np.abs(mean - colour).max() if mean.shape == colour.shape else np.inf
+        if off <= SAME_COLOUR * np.abs(colour).max():
+            found.append((off, place))
+    return [tuple(place) for _, place in sorted(found, key=lambda f: f[0])]
 
 
 def image_of_colour(case: Case, colour: np.ndarray) -> np.ndarray:
-    """The first frame (3, H, W), float32, whose average colour a case gives."""
-    for golden, name, _ in reversed(_matching(case.folder, colour)):
+    """The frame (3, H, W), float32, whose average colour a case gives."""
+    for golden, name, _, _ in _matching(case.folder, colour)[:1]:
         case.folder.mark_used(golden.path, case.golden)
         frame = golden.case(name).matlab("im")[:, :, :, 0]
         return ExactPatches().image(frame)
     raise GoldenError(
-        f"no file of the folder holds a first frame (func {FRAME}) of average colour "
+        f"no file of the folder holds a frame (func {FRAME}) of average colour "
         f"{np.round(colour, 3).tolist()}"
     )
 
@@ -119,7 +117,7 @@ def video_of(
         found = [v for v in videos(case.folder) if _plain(name) in _plain(v.name)]
         what = f"the video {name!r}"
     else:
-        found = [video for *_, video in _matching(case.folder, colour)]
+        found = [video for _, _, number, video in _matching(case.folder, colour) if number == 1]
         what = f"a video with a first frame of average colour {np.round(colour, 3).tolist()}"
     for video in found:
         if set(range(1, frames + 1)) <= set(video.places):

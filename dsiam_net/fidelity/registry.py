@@ -63,6 +63,8 @@ class CaseResult:
     comparisons : list of Comparison
     message : str
         What is missing, or why the case could not be run.
+    unread : list of str
+        Fields of the case that the check had no use for.
     """
 
     case: str
@@ -70,6 +72,7 @@ class CaseResult:
     status: str
     comparisons: list[Comparison] = field(default_factory=list)
     message: str = ""
+    unread: list[str] = field(default_factory=list)
 
 
 def check_case(case: Case) -> CaseResult:
@@ -86,7 +89,7 @@ def check_case(case: Case) -> CaseResult:
         if not found:
             return CaseResult(name, function, FAIL, message="it has no field to compare with")
         status = PASS if all(c.passed for c in found) else FAIL
-        return CaseResult(name, function, status, found)
+        return CaseResult(name, function, status, found, unread=case.unread())
     if function in MISSING:
         return CaseResult(name, function, NOT_YET, message=MISSING[function])
     if function in INPUTS:

@@ -16,6 +16,8 @@ from .run import UNUSED, FileResult
 
 # So many failures of a file are printed one by one.
 MOST_FAILURES = 20
+# Of more files than this that use one, the number is shown.
+FEW = 2
 
 
 def _error(comparison: Comparison) -> str:
@@ -27,6 +29,10 @@ def _error(comparison: Comparison) -> str:
 
 def _bound(comparison: Comparison) -> str:
     return "equal" if comparison.allowed == 0 else f"{comparison.allowed:.0e}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} files"
 
 
 def _notes(cases: Sequence[CaseResult]) -> list[str]:
@@ -50,7 +56,7 @@ def _file_row(result: FileResult) -> list[str]:
     if missing:
         notes.append(f"not yet: {missing}")
     if result.used_by:
-        notes.append(f"used by {', '.join(result.used_by)}")
+        notes.append(f"used by {_few(result.used_by)}")
     if result.message:
         notes.append(result.message)
     return [
@@ -156,6 +162,7 @@ def as_json(results: Sequence[FileResult]) -> dict[str, Any]:
                         "function": case.function,
                         "status": case.status,
                         "message": case.message,
+                        "fields_not_used": case.unread,
                         "comparisons": [
                             {
                                 "field": c.what,

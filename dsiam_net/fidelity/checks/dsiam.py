@@ -19,7 +19,7 @@ PAIR = ("alphaf", "featf")
 
 def pair_of(case: Case) -> list[np.ndarray]:
     """The pair of spectra that the original keeps of a filter, (N, C, H, W)."""
-    return [case.tensor(f"{name}_re") + 1j * case.tensor(f"{name}_im") for name in PAIR]
+    return [case.tensor(name) for name in PAIR]
 
 
 @checks("XCorr")

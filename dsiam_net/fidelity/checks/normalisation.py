@@ -60,7 +60,7 @@ def check_normalize(case: Case) -> list[Comparison]:
     compare.present("y_exact", y)
     compare.present("dx_exact", der_x)
     if not compare.found:
-        note = f"approximate powers, {FAST_POW:.0e}"
+        note = f"the original's powers are approximate, {FAST_POW:.0e}"
         compare.field("y", y, FAST_POW, note=note)
         compare.field("dx", der_x, FAST_POW, note=note)
     return compare.found

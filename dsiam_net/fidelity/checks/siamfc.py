@@ -97,7 +97,7 @@ def check_tracker_eval(case: Case) -> list[Comparison]:
     peak = find_peak(responses, settings)
     step = -(-len(peak.fine) // case.matlab("upsampled_best_sub").shape[0])
     compare = Comparer(case)
-    compare.add(same("bestScale", peak.scale + 1, int(case.scalar("bestScale"))))
+    compare.add(same("bestScale", peak.scale + 1, case.scalar("bestScale")))
     compare.field("upsampled_best_sub", peak.fine[::step, ::step])
     compare.field("upsampled_max", peak.fine.max(), SUM)
     compare.field("upsampled_sum", np.asarray(peak.fine.sum(dtype=float)), SUM)

@@ -33,10 +33,9 @@ class RunComparer(Comparer):
         actual = np.ravel(actual)
         self.add(absolute(field, actual, self.case.vector(field), POSITION, PIXELS))
 
-    def patch(self, field: str, patches: np.ndarray) -> None:
-        expected = self.case.matlab(field)
-        patches = _stepped(matlab_axes(patches), expected)
-        self.add(absolute(field, patches, expected, PATCH, GREY_LEVELS))
+    def patch(self, field: str, patches: np.ndarray, step: int) -> None:
+        patches = matlab_axes(patches)[::step, ::step]
+        self.add(absolute(field, patches, self.case.matlab(field), PATCH, GREY_LEVELS))
 
     def planes(self, field: str, actual: np.ndarray, allowed: float = RELATIVE) -> None:
         """Arrays in MATLAB's axes."""
@@ -98,7 +97,7 @@ def check_dsiam_start(case: Case) -> list[Comparison]:
 def _check_search(compare: RunComparer, frame: Frame) -> None:
     """Search patches and responses, for all trackers."""
     case, result = compare.case, frame.result
-    compare.patch("x_crops_sub", frame.pyramid)
+    compare.patch("x_crops_sub", frame.pyramid, case.option("xcrop_step"))
     compare.sum_of("x_crops_sum", matlab_axes(frame.pyramid), (0, 1), patch=True)
     compare.planes("responseMaps", result.responses.transpose(1, 2, 0)[..., None])
     peak = [result.peak.row, result.peak.column]
@@ -135,11 +134,11 @@ def _check_dsiam_search(compare: RunComparer, run: Run, frame: Frame) -> None:
     ):
         compare.planes(field, _stepped(array[:, :, None, None], case.matlab(field)))
     compare.sum_of("responseUP_best_sum", peak.fine, (0, 1))
-    compare.add(same("newScale", result.scale + 1, int(case.scalar("newScale"))))
+    compare.add(same("newScale", result.scale + 1, case.scalar("newScale")))
     # A score near 0 is the difference of responses that are not: judged by their size.
     error = abs(result.score - case.scalar("score")) / np.abs(result.responses).max()
     compare.add(Comparison("score", float(error), RELATIVE))
-    compare.add(same("isfail", result.lost, bool(case.scalar("isfail"))))
+    compare.add(same("isfail", float(result.lost), float(case.scalar("isfail"))))
 
 
 def _check_dsiam_learning(compare: RunComparer, frame: Frame) -> None:
@@ -149,7 +148,7 @@ def _check_dsiam_learning(compare: RunComparer, frame: Frame) -> None:
     if not learned or not frame.features:  # a lost target: nothing was learned
         return
     exemplar, _ = frame.crops
-    compare.patch("z_crop_sub", exemplar[None])
+    compare.patch("z_crop_sub", exemplar[None], case.option("zcrop_step"))
     compare.sum_of("z_crop_sum", matlab_axes(exemplar[None]), (0, 1, 3), patch=True)
     rows, columns, channels = case.option("feat_step_x")
     for level, (tz, tx) in enumerate(zip(*frame.features), 1):
@@ -166,7 +165,7 @@ def _check_filter(compare: RunComparer, learned: np.ndarray, level: int, which: 
     case, name = compare.case, f"cir{level}{which}"
     rows, columns, channels = case.option(f"cirX{which}_step")
     spectrum = matlab_axes(np.fft.fft2(learned.astype(np.float64)))[::rows, ::columns, ::channels]
-    alphaf, featf = case.spectrum(f"{name}_alphaf"), case.spectrum(f"{name}_featf")
+    alphaf, featf = case.matlab(f"{name}_alphaf"), case.matlab(f"{name}_featf")
     # What the filter makes of the feature that it was learned from. The filter alone is
     # ill-conditioned: where that has no power, lambda = 1e-5 lets rounding errors grow.
     expected = alphaf * np.abs(featf) ** 2 / (learned.shape[2] * learned.shape[3])
@@ -180,11 +179,13 @@ def check_siamfc_frame(case: Case) -> list[Comparison]:
     compare.pixels("targetPosition_in", frame.centre_before)
     compare.pixels("newTargetPosition", frame.centre)
     side = int(matlab_round(frame.side_before))
-    compare.add(same("s_x_round", side, int(case.scalar("s_x_round"))))
+    compare.add(same("s_x_round", side, case.scalar("s_x_round")))
     template = matlab_axes(run.frames[0].features[0][0])
     compare.planes("z_features_sub", template[:, :, ::CHANNEL_STEP])
+    copies = np.broadcast_to(template, (*template.shape[:3], run.settings.num_scales))
+    compare.sum_of("z_features_sum", copies, (0, 1, 2, 3))
     _check_search(compare, frame)
     scale = frame.result.scale + 1
-    compare.add(same("bestScale", scale, int(case.scalar("bestScale"))))
+    compare.add(same("bestScale", scale, case.scalar("bestScale")))
     compare.add(same("lost", frame.result.lost, False))
     return compare.found
