@@ -160,8 +160,8 @@ Look at
   {files.video}
       the tracked video: truth green, DSiamM red
   {files.network}
-      the trained network; track a sequence of yours with
-      python -m dsiam_net.track --weights {files.network} --sequence DIR
+      the trained network; track a folder of images or a video of yours with
+      python -m dsiam_net.track SOURCE --weights {files.network} --init x,y,w,h
 """
 
 

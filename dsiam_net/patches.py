@@ -1,7 +1,8 @@
 """Patches: squares cut from a frame around a centre, and resized for the network.
 
-What is exact and what is fast differ here alone: a tracker is given one object that cuts,
-resizes and rounds, and asks nothing else of it than the methods of ``ExactPatches``.
+What is exact and what is fast differ here alone: a tracker is given one object that cuts, resizes
+and rounds, and says how far a peak of the response is from the middle, and asks nothing else of
+it than the methods of ``ExactPatches``. The other such object is ``patches_fast.FastPatches``.
 
 Places are ``(y, x)`` in the coordinates of 1-based boxes: pixel ``k`` of a row or column reaches
 from ``k`` to ``k + 1``, so the box ``(x, y, w, h)`` has its centre at ``(y + h/2, x + w/2)``.
@@ -15,6 +16,12 @@ from typing import Any
 import numpy as np
 
 from layers import imresize
+
+from .peak import Peak, displacement
+from .settings import TrackerSettings
+
+# Of greater squares the frame is shrunk before they are cut; the square would need 0.8 GB.
+LARGEST_SIDE = 8192
 
 
 def matlab_round(x: Any) -> Any:
@@ -101,6 +108,20 @@ def _resize(patch: np.ndarray, size: int) -> np.ndarray:
     return resized if resized.shape[-1] == size else imresize(patch, size=(size, size))
 
 
+def _smaller(
+    image: np.ndarray, centre: Sequence[float], side: int
+) -> tuple[np.ndarray, list[float], int]:
+    """``image``, ``centre`` and ``side`` with ``side`` at most ``LARGEST_SIDE``.
+
+    Blocks of whole pixels are averaged. The original cuts the square whatever its size.
+    """
+    block = -(-side // LARGEST_SIDE)
+    rim = [(0, 0)] + [(0, -n % block) for n in image.shape[1:]]
+    channels, height, width = (padded := np.pad(image, rim, mode="edge")).shape
+    blocks = padded.reshape(channels, height // block, block, width // block, block)
+    return blocks.mean(axis=(2, 4)), [(c - 1) / block + 1 for c in centre], whole(side / block)
+
+
 class ExactPatches:
     """Patches as the public MATLAB code makes them, with its rounding and its ``imresize``.
 
@@ -122,8 +143,8 @@ class ExactPatches:
         return np.add.accumulate(columns, axis=1)[:, -1] / np.float32(image.shape[2])
 
     def side(self, side: float) -> int:
-        """The whole number of frame pixels that a square of this side is cut with."""
-        return whole(side)
+        """The whole number of frame pixels that a square of this side is cut with, 1 at least."""
+        return max(1, whole(side))
 
     def crop(
         self,
@@ -155,7 +176,10 @@ class ExactPatches:
         -------
         float32 array (3, size, size)
         """
-        patch = _resize(cut(image, centre, self.side(side), colour), size)
+        side = self.side(side)
+        if side > LARGEST_SIDE:
+            image, centre, side = _smaller(image, centre, side)
+        patch = _resize(cut(image, centre, side, colour), size)
         if average_image is not None:
             patch = patch - imresize(average_image, size=(size, size))
         return patch
@@ -190,3 +214,15 @@ class ExactPatches:
                 for side in sides
             ]
         )
+
+    def move(self, peak: Peak, side: float, settings: TrackerSettings) -> np.ndarray:
+        """How far the target moved from the middle of the search region, frame pixels (y, x).
+
+        Parameters
+        ----------
+        peak : Peak
+        side : float
+            Of the search region at the middle scale, frame pixels, from ``side``.
+        settings : TrackerSettings
+        """
+        return displacement(peak, side, settings)

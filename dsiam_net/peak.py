@@ -16,6 +16,9 @@ from layers.window import hann
 
 from .settings import TrackerSettings
 
+# A map whose range is less than this part of its greatest magnitude has rounding errors alone.
+FLAT_RANGE = 1e-4
+
 
 class Peak(NamedTuple):
     """What a search found.
@@ -40,6 +43,12 @@ class Peak(NamedTuple):
     column: int
     fine: np.ndarray
     windowed: np.ndarray
+
+    @property
+    def flat(self) -> bool:
+        """Whether the map has no peak but rounding errors: it is constant, or not finite."""
+        low, high = float(self.fine.min()), float(self.fine.max())
+        return not high - low > FLAT_RANGE * max(abs(low), abs(high))
 
 
 def _sum(plane: np.ndarray) -> np.float32:
@@ -113,4 +122,9 @@ def displacement(peak: Peak, side: int, settings: TrackerSettings) -> np.ndarray
     """
     centre = [math.ceil(n / 2) for n in peak.windowed.shape]
     cells = np.array([peak.row - centre[0], peak.column - centre[1]], dtype=np.float64)
+    return cells_to_pixels(cells, side, settings)
+
+
+def cells_to_pixels(cells: np.ndarray, side: float, settings: TrackerSettings) -> np.ndarray:
+    """Lengths in cells of the enlarged map as frame pixels, in a search region of ``side``."""
     return cells * settings.total_stride / settings.response_up * side / settings.instance_size

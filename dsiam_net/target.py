@@ -11,6 +11,10 @@ from .boxes import get_axis_aligned_bb
 from .patches import matlab_round
 from .settings import TrackerSettings
 
+# Sides of a target that are greater than the frame's by more than this are a mistake.
+LARGEST_TARGET = 10
+LONGEST = 1e9  # pixels
+
 
 class Target(NamedTuple):
     """Centre and size of the target, float64 arrays (y, x) and (height, width), frame pixels."""
@@ -30,16 +34,19 @@ def as_region(region: Sequence[float]) -> np.ndarray:
     Raises
     ------
     ValueError
-        For another number of values, a value that is not finite, or a box without area.
+        For another number of values, a value that is not finite, or a region without area.
     """
     values = np.asarray(region, dtype=np.float64).reshape(-1)
-    if values.size not in (4, 8) or not np.isfinite(values).all():
+    # Beyond the greatest length no number is a place in a frame, and areas overflow.
+    if values.size not in (4, 8) or not (np.abs(values) <= LONGEST).all():
         raise ValueError(
             "a region must be 4 finite numbers (x, y, w, h), or 8 (x1, y1, ..., x4, y4); "
             f"received {values.tolist()}"
         )
     if values.size == 4 and min(values[2:]) <= 0:
         raise ValueError(f"width and height of a box must be positive, received {values.tolist()}")
+    if values.size == 8 and np.ptp(values.reshape(4, 2), axis=0).min() <= 0:
+        raise ValueError(f"a polygon must have an area, received {values.tolist()}")
     return values
 
 
@@ -84,6 +91,29 @@ def siamfc_target(region: Sequence[float]) -> Target:
     """
     x, y, width, height = get_axis_aligned_bb(as_region(region))
     return Target(np.array([y, x]), np.array([height, width]))
+
+
+def check_target(target: Target, image_size: Sequence[int]) -> None:
+    """Refuse a target that is no target in a frame of (height, width) pixels.
+
+    Raises
+    ------
+    ValueError
+        If nothing of its box lies within the frame, or a side is more than ``LARGEST_TARGET``
+        times the frame's.
+    """
+    frame = f"a frame of {image_size[1]} x {image_size[0]} pixels"
+    box = target.box.tolist()
+    if not overlaps_frame(target, image_size):
+        raise ValueError(f"box {box} lies outside {frame}")
+    if (target.size > LARGEST_TARGET * np.array(image_size)).any():
+        raise ValueError(f"box {box} is more than {LARGEST_TARGET} times as large as {frame}")
+
+
+def overlaps_frame(target: Target, image_size: Sequence[int]) -> bool:
+    """Whether any part of the target's box lies within a frame of (height, width) pixels."""
+    first, last = target.centre - target.size / 2, target.centre + target.size / 2
+    return bool((last > 1).all() and (first < np.array(image_size) + 1).all())
 
 
 def exemplar_side(size: np.ndarray, settings: TrackerSettings) -> float:

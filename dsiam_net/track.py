@@ -1,25 +1,35 @@
-"""Command: track the target of a sequence in OTB's layout.
+"""Command: track the target of a sequence, a video or a camera.
 
-``python -m dsiam_net.track --weights FILE --sequence DIR``
+``python -m dsiam_net.track SOURCE --weights FILE``
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
 
 from dagnet import DagNN
 from dagnet.backend import DEVICES
 
+from . import window
 from .cli import INTERRUPTED, make_parser, run_command
 from .overlay import VideoWriter
-from .sequences import read_otb
+from .results import save_boxes, save_json
 from .settings import PRESETS, get_preset
+from .sources import Source, first_region, length, open_source
+from .target import as_region
 from .tracker import TRACKERS, Tracker, create_tracker
-from .tracking import save_boxes, scores, track_sequence
+from .tracking import Tracked, scores, track_sequence
 from .weights import load_fusion_map, load_weights, random_siamfc
+
+# Fewer boxes than this, the first one and no other, are nothing to score a run by.
+LEAST_TRUTH = 2
 
 
 def add_tracker_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +55,7 @@ def add_tracker_options(parser: argparse.ArgumentParser) -> None:
         choices=PRESETS,
         help="settings (default: siamfc for --tracker siamfc, else released)",
     )
+    add_patches_options(group)
     group.add_argument(
         "--feature-layers",
         metavar="A,B",
@@ -60,19 +71,45 @@ def add_tracker_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
 
 
+def add_patches_options(group: argparse._ArgumentGroup) -> None:
+    """Add ``--exact`` and ``--fast``."""
+    patches = group.add_mutually_exclusive_group()
+    for name, text in (
+        ("exact", "cut and round patches as the public MATLAB code (the default)"),
+        ("fast", "cut patches with OpenCV, unrounded"),
+    ):
+        patches.add_argument(
+            f"--{name}", dest="patches", action="store_const", const=name, help=text
+        )
+    group.set_defaults(patches="exact")
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what to track and what to write."""
-    group = parser.add_argument_group("sequence")
-    group.add_argument(
-        "--sequence",
-        metavar="DIR",
-        required=True,
-        help="folder with img/ and groundtruth_rect.txt or groundtruth_poly.txt",
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder of images, a sequence (OTB, VOT, GOT-10k, LaSOT, UAV123, TLP), a video "
+        "file, a glob of images in quotation marks, or a camera (camera:0)",
     )
-    group.add_argument("--target", type=int, default=1, help="which, of several")
+    group = parser.add_argument_group("run")
+    start = group.add_mutually_exclusive_group()
+    start.add_argument(
+        "--init",
+        metavar="X,Y,W,H",
+        help="the target's box in the first frame, pixels from 1 (default: the first of the "
+        "sequence; drawn with the mouse if it has none)",
+    )
+    start.add_argument("--select", action="store_true", help="draw the first box with the mouse")
+    group.add_argument("--target", type=int, default=1, help="which, of several in a sequence")
     group.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
-    group.add_argument("--out", metavar="FILE.txt", help="write the boxes here, x,y,w,h a row")
+    group.add_argument("--every-n", type=int, default=1, metavar="N", help="every N-th frame only")
+    group.add_argument("--save-boxes", metavar="FILE.txt", help="write boxes, x,y,w,h a row")
+    group.add_argument(
+        "--save-json", metavar="FILE.json", help="write boxes, scores, times and settings"
+    )
     group.add_argument("--save-video", metavar="FILE.mp4", help="write a video with the boxes")
+    group.add_argument("--show", action="store_true", help="show the frames in a window")
     group.add_argument("--quiet", action="store_true", help="no settings, no progress bar")
 
 
@@ -90,34 +127,99 @@ def make_tracker(options: argparse.Namespace) -> Tracker:
         get_preset(options.preset) if options.preset else None,
         features=[name.strip() for name in layers.split(",")] if layers else None,
         fusion_map=load_fusion_map(options.sumweights) if options.sumweights else None,
+        patches=options.patches,
         device=options.device,
     )
+
+
+def parse_region(text: str) -> np.ndarray:
+    """The region of ``--init``: 4 numbers, or the 8 of a polygon, with commas between.
+
+    Raises
+    ------
+    ValueError
+        If it is no region.
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--init must be numbers x,y,w,h, received {text!r}") from None
+    try:
+        return as_region(numbers)
+    except ValueError as exc:
+        raise ValueError(f"--init: {exc}") from None
+
+
+def starting_region(
+    options: argparse.Namespace, source: Source
+) -> np.ndarray | Callable[[np.ndarray], np.ndarray]:
+    """The region to start from, or the function that asks the user for it."""
+    if options.init:
+        return parse_region(options.init)
+    known = None if options.select else first_region(source)
+    return window.select_box if known is None else known
+
+
+def summary(source: Source, done: Tracked) -> str:
+    """One line about a run: its frames, and scores where there is truth to compare with."""
+    total = length(source)
+    text = f"{source.name}: {len(done.entries)} of {'?' if total is None else total} frames"
+    if source.truth is not None and source.present[done.frames].sum() >= LEAST_TRUTH:
+        auc, precise = scores(done.boxes, source, done.frames)
+        text += f", AUC {auc:.3f}, precision at 20 px {precise:.3f}"
+    return text
+
+
+def about(options: argparse.Namespace, source: Source, tracker: Tracker) -> dict[str, Any]:
+    """What was tracked, with what and how, for ``save_json``."""
+    return {
+        "source": options.source,
+        "name": source.name,
+        "tracker": options.tracker,
+        "weights": options.weights or f"random, seed {options.seed}",
+        "patches": options.patches,
+        "device": options.device,
+        "every_n": options.every_n,
+        "settings": dataclasses.asdict(tracker.settings),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments and track; returns 0, or 130 if Ctrl-C ended the run early."""
     parser = make_parser(
         "dsiam_net.track",
-        "Track the target of a sequence from its first box. Boxes are x,y,w,h in pixels, 1-based "
-        "as OTB's. Ctrl-C ends the run and keeps the frames done.",
+        "Track a target from its box in the first frame. Boxes are x,y,w,h in pixels, 1-based as "
+        "OTB's. Ctrl-C ends the run and keeps the frames done.",
     )
     add_tracker_options(parser)
     add_run_options(parser)
     options = parser.parse_args(argv)
-    sequence = read_otb(options.sequence, options.target)
+    source = open_source(options.source, options.target)
+    region = starting_region(options, source)
     tracker = make_tracker(options)
     if not options.quiet:
         print(tracker.settings.table(), file=sys.stderr)
-    with VideoWriter(options.save_video) if options.save_video else nullcontext() as video:
-        done = track_sequence(tracker, sequence, options.frames, video, progress=not options.quiet)
-    if len(done.boxes):
-        if options.out:
-            save_boxes(options.out, done.boxes)
-        auc, precision = scores(done.boxes, sequence)
-        print(
-            f"{sequence.name}: {len(done.boxes)} of {len(sequence)} frames, "
-            f"AUC {auc:.3f}, precision at 20 px {precision:.3f}"
+    with ExitStack() as stack:
+        video = options.save_video and stack.enter_context(
+            VideoWriter(options.save_video, source.fps / options.every_n)
         )
+        shown = options.show and stack.enter_context(window.Window(source.name))
+        done = track_sequence(
+            tracker,
+            source,
+            options.frames,
+            video or None,
+            progress=not options.quiet,
+            region=region,
+            every=options.every_n,
+            window=shown or None,
+        )
+    if done.entries:
+        if options.save_boxes:
+            save_boxes(options.save_boxes, done.boxes)
+        if options.save_json:
+            save_json(options.save_json, about(options, source, tracker) | done.record())
+        print(summary(source, done))
     return INTERRUPTED if done.interrupted else 0
 
 

@@ -8,6 +8,7 @@ of DSiam.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +20,33 @@ from layers import background_mask
 
 from .branches import FEATURES, PREFIXES, feature_variables
 from .patches import ExactPatches, as_frame
-from .peak import Peak, displacement, find_peak
+from .patches_fast import FastPatches
+from .peak import Peak, find_peak
 from .settings import TrackerSettings, get_preset
 from .target import (
     Target,
+    check_target,
     dsiam_target,
     exemplar_side,
+    overlaps_frame,
     search_side,
     siamfc_target,
     tall_rate,
 )
 from .tracking_net import TrackingNet
+
+# What cuts and resizes: as the public code does, or by OpenCV.
+PATCHES: dict[str, type] = {"exact": ExactPatches, "fast": FastPatches}
+
+NO_PEAK = (
+    "a response map has no peak: it is the same everywhere, as of a frame of one colour, or not "
+    "finite, as of a network with weights that are not; the box is not where the target is"
+)
+OUTSIDE = "the box has left the frame: the target is lost, and may not be found again"
+
+
+class TrackingWarning(UserWarning):
+    """A tracker goes on, but its box means little."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Tracker:
     ----------
     network : TrackingNet
     settings : TrackerSettings
-    patches : object with the methods of ExactPatches, optional
+    patches : ExactPatches, FastPatches or an object with their methods
         How patches are cut, resized and rounded.
 
     Attributes
@@ -85,11 +102,14 @@ class Tracker:
     """
 
     def __init__(
-        self, network: TrackingNet, settings: TrackerSettings, patches: ExactPatches | None = None
+        self,
+        network: TrackingNet,
+        settings: TrackerSettings,
+        patches: ExactPatches | FastPatches,
     ):
         self.network = network
         self.settings = settings
-        self.patches = ExactPatches() if patches is None else patches
+        self.patches = patches
         self.target: Target | None = None
         self.side = float("nan")
         self.last: TrackResult | None = None
@@ -119,7 +139,9 @@ class Tracker:
         frame = as_frame(image)
         self.last = None
         self._first_frame_size = frame.shape[:2]
-        self.target = self._first_target(box)
+        target = self._first_target(box)
+        check_target(target, self._first_frame_size)
+        self.target = target
         image = self.patches.image(frame)
         self._colour = self.patches.average_colour(image)
         side_z = exemplar_side(self._measured_size(), self.settings)
@@ -164,9 +186,13 @@ class Tracker:
         )
         responses = self.network.respond(crops)
         peak = find_peak(responses, settings)
-        move = displacement(peak, self.patches.side(self.side), settings)
+        if peak.flat:
+            warnings.warn(NO_PEAK, TrackingWarning, stacklevel=2)
+        move = self.patches.move(peak, self.patches.side(self.side), settings)
         centre = self.target.centre + move
         self._adapt(image, frame.shape[:2], centre, peak, sides[peak.scale])
+        if not overlaps_frame(self.target, frame.shape[:2]):
+            warnings.warn(OUTSIDE, TrackingWarning, stacklevel=2)
         self.last = TrackResult(
             self.target.box, peak.score, peak.scale, self._is_lost(), centre, responses, peak
         )
@@ -216,9 +242,17 @@ class Tracker:
         )
 
     def _scaled(self, size: np.ndarray, peak: Peak) -> np.ndarray:
-        """``size`` moved by ``scale_lr`` towards its multiple by the best scale."""
+        """``size`` moved by ``scale_lr`` towards its multiple by the best scale.
+
+        It stays where it would have a side of less than a pixel or of more than twice the frame,
+        unless it starts beyond. The originals, which limit the search side alone, let it go on
+        to nothing or everything when the target is long gone.
+        """
         rate = self.settings.scale_lr
-        return (1 - rate) * size + rate * (size * self.settings.scales[peak.scale])
+        scaled = (1 - rate) * size + rate * (size * self.settings.scales[peak.scale])
+        shrinks_away = scaled.min() < min(1, size.min())
+        outgrows = scaled.max() > max(2 * max(self._first_frame_size), size.max())
+        return size if shrinks_away or outgrows else scaled
 
     def _follow(self, side: float) -> float:
         """The search side moved by ``scale_lr`` towards ``side``, within its limits."""
@@ -346,7 +380,7 @@ def create_tracker(
     *,
     features: Sequence[str] | None = None,
     fusion_map: np.ndarray | None = None,
-    patches: ExactPatches | None = None,
+    patches: ExactPatches | FastPatches | str = "exact",
     device: str = "cpu",
 ) -> Tracker:
     """Make a tracker.
@@ -364,14 +398,15 @@ def create_tracker(
     fusion_map : array (h, w), optional
         In place of the network's ``sumweights`` or the settings' ``fusion_weight``; two feature
         layers only.
-    patches : object, optional
-        See ``Tracker``.
+    patches : 'exact', 'fast' or an object
+        How patches are cut, resized and rounded: ``ExactPatches``, ``FastPatches``, or an object
+        with their methods.
     device : 'cpu' or 'gpu'
 
     Raises
     ------
     ValueError
-        For an unknown name, or too few features.
+        For an unknown name of a tracker or of patches, or too few features.
     """
     if name not in TRACKERS:
         raise ValueError(f"tracker must be one of {', '.join(TRACKERS)}; received {name!r}")
@@ -380,5 +415,9 @@ def create_tracker(
     features = known_features(net) if features is None else features
     if len(features) < levels:
         raise ValueError(f"tracker {name!r} compares {levels} feature layers, received {features}")
+    if isinstance(patches, str):
+        if patches not in PATCHES:
+            raise ValueError(f"patches must be one of {', '.join(PATCHES)}; received {patches!r}")
+        patches = PATCHES[patches]()
     network = TrackingNet(net, features[:levels], settings, device, fusion_map=fusion_map)
     return kind(network, settings, patches)

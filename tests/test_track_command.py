@@ -19,7 +19,7 @@ from dsiam_net.overlay import LOST, TRACKED, TRUTH, VideoWriter, draw_box, draw_
 from dsiam_net.sequences import read_otb
 from dsiam_net.settings import get_preset
 from dsiam_net.track import main
-from dsiam_net.tracker import create_tracker
+from dsiam_net.tracker import Tracker, TrackingWarning, create_tracker
 from dsiam_net.tracking import save_boxes, track, track_sequence
 from dsiam_net.weights import load_fusion_map, load_weights, random_siamfc
 from golden import GOLDENS, ROOT, golden, load_case
@@ -58,7 +58,7 @@ def weights(tmp_path):
 
 
 def command(folder, weights, *more):
-    return ["--weights", str(weights), "--sequence", str(folder), "--quiet", *map(str, more)]
+    return [str(folder), "--weights", str(weights), "--quiet", *map(str, more)]
 
 
 def library_boxes(folder, weights, name="dsiamm", frames=FRAMES):
@@ -71,7 +71,7 @@ def library_boxes(folder, weights, name="dsiamm", frames=FRAMES):
 @pytest.mark.parametrize("name", ["siamfc", "dsiam", "dsiamm"])
 def test_the_command_writes_the_boxes_of_the_library(folder, weights, tmp_path, capsys, name):
     out = tmp_path / "results" / "boxes.txt"
-    assert main(command(folder, weights, "--tracker", name, "--out", out)) == 0
+    assert main(command(folder, weights, "--tracker", name, "--save-boxes", out)) == 0
     boxes = np.loadtxt(out, delimiter=",")
     assert boxes.tolist() == library_boxes(folder, weights, name).tolist()
     assert boxes[0].tolist() == [41, 31, 24, 20]
@@ -85,7 +85,7 @@ def test_the_command_writes_the_boxes_of_the_library(folder, weights, tmp_path, 
 
 def test_the_first_frames_alone_are_tracked(folder, weights, tmp_path, capsys):
     out = tmp_path / "boxes.txt"
-    assert main(command(folder, weights, "--frames", 3, "--out", out)) == 0
+    assert main(command(folder, weights, "--frames", 3, "--save-boxes", out)) == 0
     assert (
         np.loadtxt(out, delimiter=",").tolist() == library_boxes(folder, weights, frames=3).tolist()
     )
@@ -115,14 +115,14 @@ def test_feature_layers_may_be_named(folder, weights, tmp_path):
     boxes = []
     for layers in ("feat,x14", "conv5, relu4"):
         out = tmp_path / "boxes.txt"
-        assert main(command(folder, weights, "--feature-layers", layers, "--out", out)) == 0
+        assert main(command(folder, weights, "--feature-layers", layers, "--save-boxes", out)) == 0
         boxes.append(out.read_text())
     assert boxes[0] == boxes[1]
 
 
 def test_random_weights_must_be_asked_for(folder, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["--sequence", str(folder)])
+        main([str(folder)])
     assert stop.value.code == 2
     assert "--random-weights" in capsys.readouterr().err
 
@@ -146,11 +146,24 @@ def interrupt_at(monkeypatch, number):
     monkeypatch.setattr(sequences.Sequence, "frame", frame)
 
 
+def break_tracker_at(monkeypatch, number):
+    """Make the ``number``-th update raise ValueError."""
+    update, calls = Tracker.update, []
+
+    def broken(self, image):
+        calls.append(1)
+        if len(calls) == number:
+            raise ValueError("out of order")
+        return update(self, image)
+
+    monkeypatch.setattr(Tracker, "update", broken)
+
+
 def test_ctrl_c_keeps_the_frames_done(folder, weights, tmp_path, monkeypatch, capsys):
     expected = library_boxes(folder, weights, frames=3)
     interrupt_at(monkeypatch, 3)
     out, video = tmp_path / "boxes.txt", tmp_path / "square.mp4"
-    arguments = command(folder, weights, "--out", out, "--save-video", video)
+    arguments = command(folder, weights, "--save-boxes", out, "--save-video", video)
     assert main(arguments) == 130
     assert np.loadtxt(out, delimiter=",").tolist() == expected.tolist()
     reader = imageio_ffmpeg.read_frames(str(video))
@@ -162,16 +175,19 @@ def test_ctrl_c_keeps_the_frames_done(folder, weights, tmp_path, monkeypatch, ca
 def test_ctrl_c_before_the_first_frame_writes_nothing(folder, weights, tmp_path, monkeypatch):
     interrupt_at(monkeypatch, 0)
     out = tmp_path / "boxes.txt"
-    assert main(command(folder, weights, "--out", out, "--save-video", tmp_path / "v.mp4")) == 130
+    assert (
+        main(command(folder, weights, "--save-boxes", out, "--save-video", tmp_path / "v.mp4"))
+        == 130
+    )
     assert not out.exists()
     assert not (tmp_path / "v.mp4").exists()
 
 
-def test_an_error_leaves_neither_boxes_nor_video(folder, weights, tmp_path):
-    (folder / "img" / "0004.png").write_bytes(b"no image")
+def test_an_error_leaves_neither_boxes_nor_video(folder, weights, tmp_path, monkeypatch):
+    break_tracker_at(monkeypatch, 3)
     out, video = tmp_path / "boxes.txt", tmp_path / "square.mp4"
-    with pytest.raises(ValueError, match=r"0004\.png"):
-        main(command(folder, weights, "--out", out, "--save-video", video))
+    with pytest.raises(ValueError, match="out of order"):
+        main(command(folder, weights, "--save-boxes", out, "--save-video", video))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Square", "tiny.npz"]
 
 
@@ -191,6 +207,15 @@ def failing(folder, weights, tmp_path):
         "no.mat": command(folder, no_mat),
         "no.pth": command(folder, no_pth),
         "Circle": command(folder.with_name("Circle"), weights),
+        "no.mat: expected a folder, an image glob or a video": command(no_mat, weights),
+        "0001.png: expected several images": command(folder / "img" / "0001.png", weights),
+        "*.gif: no image matches": command(folder / "*.gif", weights),
+        "--init must be numbers": command(folder, weights, "--init", "1,2,three,4"),
+        "--init: a region must be 4": command(folder, weights, "--init", "1,2,3"),
+        "--init: width and height": command(folder, weights, "--init", "1,2,-3,4"),
+        "--init: a region must be 4 finite": command(folder, weights, "--init", "1,2,nan,4"),
+        "covers no whole pixel": command(folder, weights, "--init", "300,2,5,5"),
+        "step between frames": command(folder, weights, "--every-n", 0),
         "groundtruth_rect.2.txt": command(folder, weights, "--target", 2),
         "conv9": command(folder, weights, "--feature-layers", "conv9,relu4"),
         "frames": command(folder, weights, "--frames", 0),
@@ -210,12 +235,16 @@ def test_errors_are_one_line_and_exit_status_2(folder, weights, tmp_path, monkey
         assert output.out == ""
 
 
-def test_a_sequence_without_a_first_box_is_refused(folder, weights):
+def test_a_sequence_without_a_first_box_needs_one(folder, weights, capsys):
     path = folder / "groundtruth_rect.txt"
     rows = path.read_text().splitlines()
     path.write_text("\n".join(["NaN,NaN,NaN,NaN", *rows[1:]]))
-    with pytest.raises(ValueError, match="first frame"):
+    with pytest.raises(ValueError, match="--init x,y,w,h"):
         main(command(folder, weights))
+    with pytest.raises(ValueError, match="first frame has no box"):
+        track_sequence(create_tracker("siamfc", load_weights(weights)), read_otb(folder))
+    assert main(command(folder, weights, "--init", "41,31,24,20")) == 0
+    assert "5 of 5 frames, AUC" in capsys.readouterr().out
 
 
 def test_the_module_runs_as_a_program():
@@ -282,7 +311,8 @@ def test_a_flat_response_is_drawn_too(folder, weights):
     tracker = create_tracker("siamfc", load_weights(weights))
     tracker.init(sequence.frame(0), sequence.boxes[0])
     tracker.network.respond = lambda patches: np.zeros((len(patches), 17, 17), np.float32)
-    box = tracker.update(sequence.frame(1))
+    with pytest.warns(TrackingWarning, match="no peak"):
+        box = tracker.update(sequence.frame(1))
     assert np.isfinite(box).all()
     draw_tracking(sequence.frame(1), box, result=tracker.last)
 

@@ -1,0 +1,47 @@
+"""Files of results: boxes as text, and all that is known of a run as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from dagnet import __version__
+from dagnet.files import atomic_write
+
+
+def save_boxes(path: str | os.PathLike, boxes: np.ndarray) -> None:
+    """Write boxes (T, 4) as text, a row ``x,y,w,h`` each, under a temporary name first.
+
+    Missing folders are made. Numbers are written so that reading gives the same ones.
+    """
+    with atomic_write(path, "w") as file:
+        file.writelines(",".join(repr(float(v)) for v in box) + "\n" for box in boxes)
+
+
+def save_json(path: str | os.PathLike, record: dict[str, Any]) -> None:
+    """Write named values as JSON, with this software's version, under a temporary name first.
+
+    Arrays become lists, and numbers that are not finite null, as JSON has none.
+    """
+    with atomic_write(path, "w") as file:
+        json.dump(_plain({"version": __version__, **record}), file, allow_nan=False, indent=1)
+        file.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types that JSON has."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
