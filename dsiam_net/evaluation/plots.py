@@ -29,6 +29,8 @@ COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 DASHES = ("-", "--", "-.", ":")
 # True boxes: a light line with a dark rim, unlike every tracker's.
 TRUTH_COLOR = "#FFFFFF"
+# Points; targets may be small.
+BOX_WIDTH = 1.3
 # Frames in a strip, and failures shown of a tracker on a sequence.
 STRIP_FRAMES, MOST_FAILURES = 6, 8
 # Inches: height of a frame in a strip, and greatest width of a strip.
@@ -120,7 +122,7 @@ def spread_frames(length: int, count: int = STRIP_FRAMES) -> list[int]:
     return sorted({int(n) for n in np.linspace(min(2, length), length, count).round()})
 
 
-def _draw_box(axes: Axes, box: np.ndarray, color: str, dash: str, width: float) -> None:
+def _draw_box(axes: Axes, box: np.ndarray, color: str, dash: str) -> None:
     if not valid_boxes(box):
         return
     x, y, w, h = box
@@ -133,8 +135,11 @@ def _draw_box(axes: Axes, box: np.ndarray, color: str, dash: str, width: float) 
             fill=False,
             edgecolor=color,
             linestyle=dash,
-            linewidth=width,
-            path_effects=[Stroke(linewidth=width + 1.3, foreground="black", alpha=0.75), Normal()],
+            linewidth=BOX_WIDTH,
+            path_effects=[
+                Stroke(linewidth=BOX_WIDTH + 1, foreground="black", alpha=0.75),
+                Normal(),
+            ],
         )
     )
 
@@ -159,9 +164,9 @@ def _draw_frame(
         transform=axes.transAxes,
         path_effects=[Stroke(linewidth=2, foreground="black"), Normal()],
     )
-    _draw_box(axes, truth, TRUTH_COLOR, "-", 1.6)
+    _draw_box(axes, truth, TRUTH_COLOR, "-")
     for box, style in boxes:
-        _draw_box(axes, box, style.color, style.dash, 1.8)
+        _draw_box(axes, box, style.color, style.dash)
 
 
 def _panels(count: int, shape: tuple[int, ...]) -> tuple[int, int, float, float]:
