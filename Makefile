@@ -4,7 +4,11 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test slow lint clean
+# Weights for the figures of docs/gallery.md; the default is what the demo trains.
+GALLERY_WEIGHTS ?= demo_output/dsiam.npz
+ANALYSE = $(BIN)/python -m dsiam_net.analyse
+
+.PHONY: demo gallery test slow lint clean
 
 # One BLAS thread a test worker, as many workers as cores: faster than the reverse.
 test: $(VENV)/installed
@@ -16,6 +20,17 @@ slow: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/python -m dsiam_net.demo --out demo_output
 
+demo_output/dsiam.npz: | $(VENV)/installed
+	$(BIN)/python -m dsiam_net.demo --out demo_output
+
+gallery: $(VENV)/installed $(GALLERY_WEIGHTS)
+	$(BIN)/python -m dsiam_net.build_unrolled --draw docs/images/unrolled.png
+	$(ANALYSE) transformations --synthetic 3 --weights $(GALLERY_WEIGHTS) --dpi 80 --out gallery_output/transformations
+	$(ANALYSE) responses --synthetic 3 --frames 6 --weights $(GALLERY_WEIGHTS) --dpi 75 --out gallery_output/responses
+	$(ANALYSE) ablation --synthetic 4 --length 20 --weights $(GALLERY_WEIGHTS) --out gallery_output/ablation
+	$(ANALYSE) challenge --synthetic 0 --weights $(GALLERY_WEIGHTS) --trackers dsiamm,siamfc,opencv-mil --show 15,37,60 --dpi 80 --out gallery_output/challenge
+	cp gallery_output/*/*.png docs/images/
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -26,4 +41,4 @@ $(VENV)/installed: setup.py pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo_output build *.egg-info
+	rm -rf $(VENV) demo_output gallery_output build *.egg-info

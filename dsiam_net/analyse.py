@@ -59,9 +59,8 @@ def _number_list(text: str) -> list[int]:
         ) from None
 
 
-def add_network_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that describe network and settings."""
-    group = parser.add_argument_group("network")
+def add_weights_options(group: argparse._ArgumentGroup, required: bool) -> None:
+    """Add the options that say where the network's values come from."""
     weights = group.add_mutually_exclusive_group(required=required)
     weights.add_argument(
         "--weights", metavar="FILE", help=".mat (MatConvNet), .pth (PyTorch) or .npz"
@@ -70,6 +69,12 @@ def add_network_options(parser: argparse.ArgumentParser, required: bool = True) 
         "--random-weights", action="store_true", help="random filters, by --seed, to try it out"
     )
     group.add_argument("--seed", type=int, default=0, help="of --random-weights")
+
+
+def add_network_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add the options that describe network and settings."""
+    group = parser.add_argument_group("network")
+    add_weights_options(group, required)
     group.add_argument("--preset", choices=PRESETS, default="released", help="settings")
     group.add_argument(
         "--feature-layers",
@@ -264,10 +269,10 @@ def challenge(options: argparse.Namespace) -> None:
 def responses(options: argparse.Namespace) -> None:
     """Subcommand ``responses``."""
     clip = first_clip(make_sequence(options, options.sequence), options.frames)
-    net = unrolled_with(load_weights(options.weights), options.frames)
-    title = f"weights {Path(options.weights).name}"
+    net = unrolled_with(make_network(options), options.frames)
+    title = weights_name(options)
     path = Path(options.out) / "responses.png"
-    responses_over_frames(collect_responses(net, clip), path, title)
+    responses_over_frames(collect_responses(net, clip), path, title, options.dpi)
     print(f"wrote {path}")
 
 
@@ -313,7 +318,8 @@ def _add_challenge(parser: argparse.ArgumentParser) -> None:
 def _add_responses(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--frames", type=int, default=10, help="frames of the unrolled network")
-    parser.add_argument("--weights", required=True, metavar="FILE", help=".mat, .pth or .npz")
+    add_weights_options(parser.add_argument_group("network"), required=True)
+    parser.add_argument("--dpi", type=float, default=DPI, help="dots an inch of the figure")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the figure goes")
 
 

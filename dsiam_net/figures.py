@@ -255,7 +255,10 @@ def _as_image(array: Any) -> np.ndarray:
 
 
 def responses_over_frames(
-    responses: Sequence[FrameResponse], path: str | os.PathLike, title: str | None = None
+    responses: Sequence[FrameResponse],
+    path: str | os.PathLike,
+    title: str | None = None,
+    dpi: float = DPI,
 ) -> None:
     """Draw a row a frame: the frame, its search region with true and tracked box, its response.
 
@@ -265,6 +268,8 @@ def responses_over_frames(
         From ``collect_responses``.
     path : path ending in .svg, .png or .pdf
     title : str, optional
+    dpi : float
+        Of a PNG.
 
     Raises
     ------
@@ -299,7 +304,7 @@ def responses_over_frames(
         title=title,
         title_fontsize=11,
     )
-    save_figure(figure, path)
+    save_figure(figure, path, dpi)
 
 
 def _legend() -> list[Line2D]:
