@@ -124,7 +124,7 @@ def test_an_array_that_is_one_percent_off_fails_and_is_named(capsys, tmp_path, f
     assert status == 1
     (line,) = [line for line in text.splitlines() if line.startswith("FAILED")]
     assert line.startswith(f"FAILED {file}.mat, case {case}, field {field}: error 9.9e-03, allowed")
-    assert row_of(text, f"{file}.mat").split()[4] == "fail"
+    assert row_of(text, f"{file}.mat").split()[4].startswith("fail")
 
 
 @pytest.mark.golden

@@ -50,6 +50,13 @@ def _missing(cases: Sequence[CaseResult]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
+def _status(result: FileResult) -> str:
+    """The status, with the count of cases that are not yet there among others that are."""
+    missing = result.count(NOT_YET)
+    mixed = missing and result.status != NOT_YET
+    return f"{result.status}, {missing} not yet" if mixed else result.status
+
+
 def _file_row(result: FileResult) -> list[str]:
     worst, missing = result.worst, _missing(result.cases)
     notes = _notes(result.cases)
@@ -63,7 +70,7 @@ def _file_row(result: FileResult) -> list[str]:
         result.file,
         str(len(result.cases) or ""),
         *((_error(worst[1]), _bound(worst[1])) if worst else ("", "")),
-        result.status,
+        _status(result),
         "; ".join(notes),
     ]
 

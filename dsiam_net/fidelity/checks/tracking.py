@@ -6,6 +6,7 @@ import numpy as np
 
 from ...patches import matlab_round
 from ...peak import cosine_window
+from ...target import exemplar_side, tall_rate
 from ..compare import GREY_LEVELS, PIXELS, Comparer, Comparison, absolute, relative, same
 from ..files import Case
 from ..registry import checks
@@ -109,7 +110,7 @@ def check_dsiam_frame(case: Case) -> list[Comparison]:
     run = run_like(case.golden)
     frame, compare = run.frame(case), RunComparer(case)
     _check_dsiam_search(compare, run, frame)
-    _check_dsiam_learning(compare, frame)
+    _check_dsiam_learning(compare, run, frame)
     return compare.found
 
 
@@ -141,12 +142,14 @@ def _check_dsiam_search(compare: RunComparer, run: Run, frame: Frame) -> None:
     compare.add(same("isfail", float(result.lost), float(case.scalar("isfail"))))
 
 
-def _check_dsiam_learning(compare: RunComparer, frame: Frame) -> None:
+def _check_dsiam_learning(compare: RunComparer, run: Run, frame: Frame) -> None:
     case = compare.case
     learned = "z_crop_sub" in case.arrays
     compare.add(same("learned", bool(frame.features), learned))
     if not learned or not frame.features:  # a lost target: nothing was learned
         return
+    measured = frame.size_before * tall_rate(run.frames[0].size, run.settings)
+    compare.pixels("s_z", exemplar_side(measured, run.settings))
     exemplar, _ = frame.crops
     compare.patch("z_crop_sub", exemplar[None], case.option("zcrop_step"))
     compare.sum_of("z_crop_sum", matlab_axes(exemplar[None]), (0, 1, 3), patch=True)
