@@ -88,8 +88,15 @@ def test_a_mixed_distance_lies_at_its_share_of_the_way(rng):
     by_share = [transformed_distances(Pair(x, y), r, r, share) for share in (0, 1)]
     for window in ("hann", "none"):
         mixed, alone = Variant("t", "mixed", window), Variant("t", "alone", window)
-        assert by_share[0][mixed] == by_share[0][mixed.base]
+        assert by_share[0][mixed] == pytest.approx(by_share[0][mixed.base], rel=1e-14)
         assert by_share[1][mixed] == by_share[1][alone]
+
+
+def test_mixed_with_nothing_a_feature_is_just_smaller(rng):
+    x, y = rng.normal(0, 1, (2, 1, 2, 6, 6))
+    found = transformed_distances(Pair(x, y), x, None, 0.25)
+    expected = np.linalg.norm((0.75 * x - y).ravel())
+    assert found[Variant("none", "mixed", "none")] == pytest.approx(expected)
 
 
 def frames(positions="truth"):

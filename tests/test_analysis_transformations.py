@@ -76,7 +76,7 @@ def test_two_frames_are_too_few():
 
 def test_counts_are_of_the_frames_that_have_both(result):
     found = {(c.role, c.layer, c.variant): c for c in counts(result)}
-    assert len(found) == 2 * 2 * 8
+    assert len(found) == 2 * 2 * 10
     for level, layer in enumerate(LAYERS, start=1):
         with_it = result.distances.series("W", level, TRACKERS)[2:]
         without = result.distances.series("W", level, TRACKERS.base)[2:]
@@ -92,7 +92,7 @@ def test_the_summary_names_the_frames_in_which_the_claim_holds(result):
     count = next(c for c in counts(result) if c.variant == TRACKERS)
     line = next(line for line in summary(result).splitlines() if line.startswith("V_t-1 conv5"))
     assert line.split()[2:5] == [str(count.nearer), "of", str(count.frames)]
-    assert len(summary(result).splitlines()) == 2 + 2 * 2 * 2
+    assert len(summary(result).splitlines()) == 2 + 3 * 2 * 2
 
 
 def test_the_files_hold_every_distance_and_the_settings(result, tmp_path):

@@ -44,7 +44,8 @@ class Variant(NamedTuple):
     learned : 'none', 't' or 't-1'
         From which frame the transformation was learned.
     share : 'none', 'alone' or 'mixed'
-        The transformed feature alone, or mixed with the feature by the learning rate.
+        The transformed feature alone, or mixed with the feature by the learning rate. Mixed
+        without transformation is ``(1 - eta) x``: what making the feature smaller does by itself.
     window : 'hann' or 'none'
         On the features that are compared.
     """
@@ -66,6 +67,7 @@ VARIANTS = tuple(
     for window in ("hann", "none")
     for learned, share in (
         ("none", "none"),
+        ("none", "mixed"),
         ("t-1", "alone"),
         ("t-1", "mixed"),
         ("t", "alone"),
@@ -100,17 +102,16 @@ def transformed_distances(
         learned: None if r is None else cir_conv(pair.x, r, pair.x.dtype.type(1))[0]
         for learned, r in (("t", now), ("t-1", before))
     }
+    alone["none"] = pair.x.dtype.type(0)
     found = {}
     for variant in VARIANTS:
         x, y = planes[variant.window]
-        if variant.learned != "none":
-            t = alone[variant.learned]
-            if t is None:
-                found[variant] = float("nan")
-                continue
-            share = x.dtype.type(1 if variant.share == "alone" else rate)
-            x = (1 - share) * x + share * t
-        found[variant] = _norm(x - y)
+        t = alone[variant.learned]
+        if t is None:
+            found[variant] = float("nan")
+            continue
+        share = x.dtype.type({"none": 0, "alone": 1, "mixed": rate}[variant.share])
+        found[variant] = _norm((1 - share) * x + share * t - y)
     return found
 
 

@@ -18,7 +18,7 @@ from layers import imresize
 from ..branches import extract_branch
 from ..tracker import Tracker
 from ..tracking_net import TrackingNet
-from .distances import ROLES, TRACKERS, VARIANTS, Distances, Learner, Variant, rate, rows
+from .distances import ROLES, VARIANTS, Distances, Learner, Variant, rate, rows
 from .patches import FramePatches, cut_patches, find_targets
 
 # A tracker has V and W from the third frame on.
@@ -212,7 +212,7 @@ def counts(result: Transformations) -> list[Count]:
 
 
 def summary(result: Transformations) -> str:
-    """The counts as text: what the tracker uses first, then all variants of it, then frame t's."""
+    """The counts as text: of V and W of frame t - 1, of frame t itself, and of mixing with 0."""
     lines = [
         f"{result.name}: frames in which the distance is smaller with the transformation, and the "
         "median of with / without"
@@ -225,7 +225,8 @@ def summary(result: Transformations) -> str:
         "alone, Hann window": ("alone", "hann"),
     }
     lines.append(" " * 14 + "".join(f"{title:>26s}" for title in titles))
-    for learned in (TRACKERS.learned, "t"):
+    labels = {"t-1": "{}_t-1", "t": "{}_t", "none": "{} = 0"}
+    for learned, label in labels.items():
         for role in ROLES:
             for layer in result.layers:
                 cells = {
@@ -234,7 +235,7 @@ def summary(result: Transformations) -> str:
                     if (c.role, c.layer, c.variant.learned) == (role, layer, learned)
                 }
                 row = "".join(f"{cells.get(key, '-'):>26s}" for key in titles.values())
-                lines.append(f"{role}_{learned:4s}{layer:8s}{row}")
+                lines.append(f"{label.format(role):6s}{layer:8s}{row}")
     return "\n".join(lines)
 
 
