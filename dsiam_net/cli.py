@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from dagnet import DagNNError, __version__
@@ -50,7 +51,9 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Run a command's ``main`` and end the program with its exit status (0 for None).
 
     A bad input ends it with one line and exit status 2, Ctrl-C with 130, as shells have it.
+    Warnings are one line too, without the place in the code that they come from.
     """
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         status = main(None)
     except (DagNNError, OSError, ValueError, ImportError) as exc:

@@ -106,16 +106,20 @@ def _shrunk(
     Returns the part (h, w, 3), the index (y, x) in the frame of its first pixel, and how many
     frame pixels one of its pixels stands for, down and across. Without shrinking it is the frame.
     """
-    if step < 2:
+    block = int(step)
+    if block < 2:
         return image, [0, 0], [1.0, 1.0]
     margin = 2 * step  # for the interpolation, and so that averages at the rim are whole
     origin, part, sizes = [], [], []
     for start, length in zip(first, image.shape[:2], strict=True):
         low = int(np.clip(np.floor(start - margin), 0, length - 1))
         high = int(np.clip(np.ceil(start + size * step + margin), low + 1, length))
+        # OpenCV averages whole blocks far faster; what is left over is less than a patch pixel.
+        blocks = (high - low) // block
+        high = low + blocks * block if blocks else high
         origin.append(low)
         part.append(slice(low, high))
-        sizes.append(max(1, round((high - low) / step)))
+        sizes.append(max(1, blocks))
     region = image[part[0], part[1]]
     ratios = [n / m for n, m in zip(region.shape[:2], sizes, strict=True)]
     return cv2.resize(region, sizes[::-1], interpolation=cv2.INTER_AREA), origin, ratios

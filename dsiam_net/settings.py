@@ -116,6 +116,9 @@ PRESETS: dict[str, TrackerSettings] = {
         v_lr=0.0,
         w_lr=0.0,
     ),
+    # DSiam on SiamFC's features with the damping that the authors note for them in fcnet_init.m,
+    # which is SiamFC's own; the code then sets VGG-19's for both. See docs/tracker.md.
+    "paper": TrackerSettings(scale_lr=0.59),
 }
 
 

@@ -47,6 +47,13 @@ def test_siamfc_5s_is_what_its_own_tracker_sets(case):
     assert_same(get_preset("siamfc-5s"), case.options, SIAMFC)
 
 
+@golden("track_siamfc_skiing_matlab", lambda name: name == "res")
+def test_paper_is_released_with_the_damping_of_siamfc(case):
+    paper = get_preset("paper")
+    assert_same(paper, case.options, SIAMFC)
+    assert paper.replace(scale_lr=get_preset("released").scale_lr) == get_preset("released")
+
+
 def test_scales_are_powers_of_the_step_around_one():
     assert TrackerSettings(num_scales=1).scales == (1.0,)
     scales = TrackerSettings(num_scales=5, scale_step=2.0).scales

@@ -235,6 +235,17 @@ def test_errors_are_one_line_and_exit_status_2(folder, weights, tmp_path, monkey
         assert output.out == ""
 
 
+def test_warnings_are_one_line(folder, weights):
+    (folder / "img" / "0003.png").write_bytes(b"no image")
+    done = subprocess.run(
+        [sys.executable, "-m", "dsiam_net.track", *command(folder, weights)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.startswith("warning: cannot decode image")
+    assert done.stderr.endswith("frame 3 takes the box of the frame before\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_sequence_without_a_first_box_needs_one(folder, weights, capsys):
     path = folder / "groundtruth_rect.txt"
     rows = path.read_text().splitlines()
