@@ -73,9 +73,9 @@ def test_a_tracker_without_any_result_is_not_compared(tmp_path, sequences, evalu
 def test_the_table_of_sequences(evaluation):
     assert sequence_table(evaluation).splitlines() == [
         "sequence  frames                poor                good",
-        "                    AUC   P@20   fps    AUC   P@20   fps",
-        "A              8  0.119  0.125   2.0  0.952  1.000  10.0",
-        "B              8      -      -     -  0.595  0.625  10.0",
+        "                    AUC  P@20    fps    AUC  P@20    fps",
+        "A              8  0.119 0.125    2.0  0.952 1.000   10.0",
+        "B              8      -     -      -  0.595 0.625   10.0",
     ]
 
 

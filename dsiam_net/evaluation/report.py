@@ -166,19 +166,21 @@ def sequence_table(evaluation: Evaluation) -> str:
     """A row a sequence: for each tracker the score it is ranked by, precision, frames a second."""
     measure = evaluation.protocol.rank_by
     names = list(evaluation.trackers)
-    rows = [["sequence", "frames"], ["", ""]]
-    for name in names:
-        rows[0] += ["", "", name]
-        rows[1] += [MEASURES[measure], MEASURES["precision"], "fps"]
+
+    def three(*words: str) -> str:
+        return "{:>5} {:>5} {:>6}".format(*words)
+
+    titles = three(MEASURES[measure], MEASURES["precision"], "fps")
+    rows = [["sequence", "frames", *names], ["", "", *(titles for _ in names)]]
     for sequence in evaluation.sequences.values():
         row = [sequence.name, str(len(sequence))]
         for name in names:
             scores = evaluation.trackers[name].scores.get(sequence.name)
-            row += (
-                ["-"] * 3
-                if scores is None
-                else [f"{getattr(scores, measure):.3f}", f"{scores.precision:.3f}", _fps(scores)]
-            )
+            if scores is None:
+                row.append(three("-", "-", "-"))
+                continue
+            value = getattr(scores, measure)
+            row.append(three(f"{value:.3f}", f"{scores.precision:.3f}", _fps(scores)))
         rows.append(row)
     return _columns(rows)
 
