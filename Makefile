@@ -26,7 +26,7 @@ demo_output/dsiam.npz: | $(VENV)/installed
 gallery: $(VENV)/installed $(GALLERY_WEIGHTS)
 	$(BIN)/python -m dsiam_net.build_unrolled --draw docs/images/unrolled.png
 	$(ANALYSE) transformations --synthetic 3 --weights $(GALLERY_WEIGHTS) --dpi 80 --out gallery_output/transformations
-	$(ANALYSE) responses --synthetic 3 --frames 6 --weights $(GALLERY_WEIGHTS) --dpi 75 --out gallery_output/responses
+	$(ANALYSE) responses --synthetic 3 --frames 4 --weights $(GALLERY_WEIGHTS) --dpi 90 --out gallery_output/responses
 	$(ANALYSE) ablation --synthetic 4 --length 20 --weights $(GALLERY_WEIGHTS) --out gallery_output/ablation
 	$(ANALYSE) challenge --synthetic 0 --weights $(GALLERY_WEIGHTS) --trackers dsiamm,siamfc,opencv-mil --show 15,37,60 --dpi 80 --out gallery_output/challenge
 	cp gallery_output/*/*.png docs/images/
