@@ -28,7 +28,7 @@ gallery: $(VENV)/installed $(GALLERY_WEIGHTS)
 	$(ANALYSE) transformations --synthetic 3 --weights $(GALLERY_WEIGHTS) --dpi 80 --out gallery_output/transformations
 	$(ANALYSE) responses --synthetic 3 --frames 4 --weights $(GALLERY_WEIGHTS) --dpi 90 --out gallery_output/responses
 	$(ANALYSE) ablation --synthetic 4 --length 20 --weights $(GALLERY_WEIGHTS) --out gallery_output/ablation
-	$(ANALYSE) challenge --synthetic 0 --weights $(GALLERY_WEIGHTS) --trackers dsiamm,siamfc,opencv-mil --show 15,37,60 --dpi 80 --out gallery_output/challenge
+	$(ANALYSE) challenge --synthetic 0 --weights $(GALLERY_WEIGHTS) --trackers dsiamm,siamfc,opencv-mil --show 15,37,60 --dpi 90 --out gallery_output/challenge
 	cp gallery_output/*/*.png docs/images/
 
 lint: $(VENV)/installed

@@ -124,6 +124,13 @@ def test_boxes_are_drawn_in_their_colours_at_their_places():
     assert not (frame == rgb(COLORS[1])).all(axis=2).any()
 
 
+def test_of_boxes_at_one_place_the_first_trackers_is_on_top():
+    boxes = np.tile([11.0, 6, 20, 10], (2, 1))
+    frame = draw_boxes(np.zeros((40, 60, 3), np.uint8), boxes, COLORS[:2])
+    assert (frame == rgb(COLORS[0])).all(axis=2).any()
+    assert not (frame == rgb(COLORS[1])).all(axis=2).any()
+
+
 def test_a_long_legend_takes_more_lines():
     labels = [(f"tracker number {i}", color) for i, color in enumerate(COLORS)]
     legend = draw_legend(labels, 640, 26)

@@ -27,6 +27,8 @@ BACKGROUND = (32, 32, 32)  # of the video's legend
 SHORTER_SIDE = 480
 LINE_HEIGHT = 0.055  # of the legend, as a fraction of the frame's shorter side
 WIDTH, COLUMNS = 11.0, 3  # of the strip: inches, pictures a row
+# Lines in the strip, points: thin on top of thick, so that boxes at one place are all seen.
+THIN, THICK = 1.7, 6.0
 
 
 def _rgb(color: str) -> tuple[int, int, int]:
@@ -34,13 +36,13 @@ def _rgb(color: str) -> tuple[int, int, int]:
 
 
 def _labels(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Names and colours, the ground truth first, below all others."""
+    """Names and colours; the ground truth is the last, below all others."""
     names = [r.name for r in results]
-    return [(TRUTH_NAME, TRUTH_COLOR), *zip(names, COLORS)]
+    return [*zip(names, COLORS), (TRUTH_NAME, TRUTH_COLOR)]
 
 
 def _boxes(sequence, results: Sequence[Result]) -> list[np.ndarray]:
-    return [sequence.boxes, *(r.boxes for r in results)]
+    return [*(r.boxes for r in results), sequence.boxes]
 
 
 def draw_legend(labels: Sequence[tuple[str, str]], width: int, line: int) -> np.ndarray:
@@ -76,7 +78,7 @@ def draw_boxes(
     ----------
     image : uint8 array (H, W, 3), RGB, or (H, W)
     boxes : sequence of (x, y, w, h), 1-based pixels of ``image``
-        Nothing is drawn for one that is not there.
+        The first is drawn on top; nothing is drawn for one that is not there.
     colors : sequence of '#RRGGBB'
     factor : int
     number : int, optional
@@ -85,7 +87,7 @@ def draw_boxes(
     frame = np.ascontiguousarray(as_frame(image))
     frame = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     frame = np.array(frame)  # resize hands out its input where nothing changes
-    for box, color in zip(boxes, colors):
+    for box, color in reversed([*zip(boxes, colors)]):
         if valid_boxes(box):
             draw_box(
                 frame, np.array([*((box[:2] - 1) * factor + 1), *box[2:] * factor]), _rgb(color)
@@ -163,12 +165,14 @@ def draw_strip(
         axes.imshow(as_frame(sequence.frame(number - 1)))
         axes.set_autoscale_on(False)
         axes.set_title(f"frame {number}", fontsize=9)
-        for (_, color), own in zip(labels, boxes):
-            if valid_boxes(own[number - 1]):
-                axes.add_patch(_rectangle(own[number - 1], color))
+        for place in reversed(range(len(boxes))):
+            if valid_boxes(boxes[place][number - 1]):
+                width = THIN + (THICK - THIN) * place / (len(boxes) - 1)
+                box = boxes[place][number - 1]
+                axes.add_patch(_rectangle(box, labels[place][1], width))
     for axes in panels:
         axes.set_axis_off()
-    scores = ["", *(f" (AUC {r.auc:.3f})" for r in results)]
+    scores = [*(f" (AUC {r.auc:.3f})" for r in results), ""]
     handles = [
         Line2D([], [], color=color, linewidth=3, path_effects=_rim(3), label=name + score)
         for (name, color), score in zip(labels, scores)
@@ -186,10 +190,10 @@ def draw_strip(
 
 
 def _rim(width: float) -> list:
-    return [Stroke(linewidth=width + 1.2, foreground="black", alpha=0.8), Normal()]
+    return [Stroke(linewidth=width + 0.5, foreground="black"), Normal()]
 
 
-def _rectangle(box: np.ndarray, color: str) -> Rectangle:
+def _rectangle(box: np.ndarray, color: str, width: float) -> Rectangle:
     x, y, w, h = box
     return Rectangle(
         (x - 1.5, y - 1.5),
@@ -197,6 +201,6 @@ def _rectangle(box: np.ndarray, color: str) -> Rectangle:
         h,
         fill=False,
         edgecolor=color,
-        linewidth=1.6,
-        path_effects=_rim(1.6),
+        linewidth=width,
+        path_effects=_rim(width),
     )
