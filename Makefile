@@ -23,7 +23,9 @@ demo: $(VENV)/installed
 demo_output/dsiam.npz: | $(VENV)/installed
 	$(BIN)/python -m dsiam_net.demo --out demo_output
 
+# Made anew: the ablation would otherwise take up results of an earlier run.
 gallery: $(VENV)/installed $(GALLERY_WEIGHTS)
+	rm -rf gallery_output
 	$(BIN)/python -m dsiam_net.build_unrolled --draw docs/images/unrolled.png
 	$(ANALYSE) transformations --synthetic 3 --weights $(GALLERY_WEIGHTS) --dpi 80 --out gallery_output/transformations
 	$(ANALYSE) responses --synthetic 3 --frames 4 --weights $(GALLERY_WEIGHTS) --dpi 90 --out gallery_output/responses
