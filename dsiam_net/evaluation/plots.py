@@ -98,7 +98,7 @@ def curves(evaluation: Evaluation) -> dict[str, Figure]:
     return {
         "success": _curve_figure(
             evaluation, "success", success, evaluation.protocol.thresholds,
-            (f"Success plot ({over})", "Overlap threshold", "Success rate"), "upper right",
+            (f"Success plot ({over})", "Overlap threshold", "Success rate"), "best",
         ),
         "precision": _curve_figure(
             evaluation, "centre", "precision", PRECISION_THRESHOLDS,
