@@ -1,6 +1,6 @@
 """Exact and fast patches side by side: boxes, scores and speed (docs/tracker.md).
 
-``python benchmarks/exact_fast.py --weights FILE --data DIR...``
+``python benchmarks/exact_fast.py --weights FILE --data DIR...`` (or ``--large``)
 
 Times are of the processor, medians over frames: they hardly depend on what else the machine does.
 """
@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsiam_net.boxes import iou
+from dsiam_net.boxes import SEARCH_SIZE, TEMPLATE_SIZE, iou
 from dsiam_net.metrics import success_auc
 from dsiam_net.patches import ExactPatches
 from dsiam_net.patches_fast import FastPatches
 from dsiam_net.sequences import Sequence, find_sequences
+from dsiam_net.settings import get_preset
 from dsiam_net.tracker import TRACKERS, create_tracker
 from dsiam_net.weights import load_weights
 
@@ -66,14 +67,49 @@ def run(name: str, net, sequence: Sequence, patches, frames: int | None) -> Run:
     return Run(np.array(boxes), auc, 1000 * np.median(whole), 1000 * np.median(alone))
 
 
+# Width and height of a frame and side of the search region, pixels.
+LARGE = ((1920, 1080, 300), (1920, 1080, 1500), (3840, 2160, 8100))
+
+
+def large_frames() -> None:
+    """Print how long a frame's patches take (three scales, template, surroundings), milliseconds.
+
+    The frames are noise.
+    """
+    rng = np.random.default_rng(0)
+    for width, height, side in LARGE:
+        frame = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        centre, spent = (height / 2, width / 2), []
+        for patches in (ExactPatches(), FastPatches()):
+            colour = patches.average_colour(patches.image(frame))
+            seconds = []
+            for _ in range(5):
+                start = time.process_time()
+                image = patches.image(frame)
+                sides = [side * scale for scale in get_preset("siamfc").scales]
+                patches.pyramid(image, centre, sides, SEARCH_SIZE, colour)
+                template_side = side * TEMPLATE_SIZE / SEARCH_SIZE
+                patches.crop(image, centre, template_side, TEMPLATE_SIZE, colour)
+                patches.crop(image, centre, side, SEARCH_SIZE, colour)
+                seconds.append(time.process_time() - start)
+            spent.append(1000 * np.median(seconds))
+        print(f"{width} x {height}, side {side}: exact {spent[0]:.1f}, fast {spent[1]:.1f} ms")
+
+
 def main() -> None:
     """Print a row a tracker and sequence."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--weights")
+    parser.add_argument("--data", nargs="+")
     parser.add_argument("--trackers", nargs="+", choices=TRACKERS, default=["siamfc", "dsiamm"])
     parser.add_argument("--frames", type=int, help="the first N frames of each sequence only")
+    parser.add_argument("--large", action="store_true", help="patches of large frames alone")
     options = parser.parse_args()
+    if options.large:
+        large_frames()
+        return
+    if not (options.weights and options.data):
+        parser.error("give --weights and --data, or --large")
     net = load_weights(options.weights)
     print("| tracker | sequence | frames | AUC exact | fast | overlap mean | least | ", end="")
     print("ms a frame exact | fast | ms of patches exact | fast |")

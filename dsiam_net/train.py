@@ -34,7 +34,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         nargs="+",
         metavar="DIR",
-        help="sequences in OTB layout, or folders of them; clips are drawn by --seed",
+        help="sequences (OTB, VOT, GOT-10k, LaSOT, UAV123, TLP), or folders of them; clips are "
+        "drawn by --seed",
     )
     data.add_argument("--clips", metavar="FILE", help="text file that names frames and boxes")
     data.add_argument("--synthetic", action="store_true", help="generated video")
