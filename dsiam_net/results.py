@@ -13,13 +13,15 @@ from dagnet import __version__
 from dagnet.files import atomic_write
 
 
-def save_boxes(path: str | os.PathLike, boxes: np.ndarray) -> None:
-    """Write boxes (T, 4) as text, a row ``x,y,w,h`` each, under a temporary name first.
+def boxes_text(boxes: np.ndarray) -> str:
+    """Boxes (T, 4) as text, a row ``x,y,w,h`` each; reading the numbers gives the same ones."""
+    return "".join(",".join(repr(float(v)) for v in box) + "\n" for box in boxes)
 
-    Missing folders are made. Numbers are written so that reading gives the same ones.
-    """
+
+def save_boxes(path: str | os.PathLike, boxes: np.ndarray) -> None:
+    """Write boxes (T, 4) as ``boxes_text``, under a temporary name first; folders are made."""
     with atomic_write(path, "w") as file:
-        file.writelines(",".join(repr(float(v)) for v in box) + "\n" for box in boxes)
+        file.write(boxes_text(boxes))
 
 
 def save_json(path: str | os.PathLike, record: dict[str, Any]) -> None:

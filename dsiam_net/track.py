@@ -20,7 +20,7 @@ from dagnet.backend import DEVICES
 from . import window
 from .cli import INTERRUPTED, make_parser, run_command
 from .overlay import VideoWriter
-from .results import save_boxes, save_json
+from .results import boxes_text, save_boxes, save_json
 from .settings import PRESETS, get_preset
 from .sources import Source, first_region, length, open_source
 from .target import as_region
@@ -86,12 +86,15 @@ def add_patches_options(group: argparse._ArgumentGroup) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what to track and what to write."""
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument(
         "source",
         metavar="SOURCE",
+        nargs="?",
         help="a folder of images, a sequence (OTB, VOT, GOT-10k, LaSOT, UAV123, TLP), a video "
         "file, a glob of images in quotation marks, or a camera (camera:0)",
     )
+    where.add_argument("--sequence", metavar="DIR", help="SOURCE, given by name")
     group = parser.add_argument_group("run")
     start = group.add_mutually_exclusive_group()
     start.add_argument(
@@ -104,7 +107,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--target", type=int, default=1, help="which, of several in a sequence")
     group.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
     group.add_argument("--every-n", type=int, default=1, metavar="N", help="every N-th frame only")
-    group.add_argument("--save-boxes", metavar="FILE.txt", help="write boxes, x,y,w,h a row")
+    group.add_argument(
+        "--save-boxes",
+        metavar="FILE.txt",
+        help="write boxes, x,y,w,h a row (printed where neither they nor JSON go to a file)",
+    )
     group.add_argument(
         "--save-json", metavar="FILE.json", help="write boxes, scores, times and settings"
     )
@@ -184,6 +191,21 @@ def about(options: argparse.Namespace, source: Source, tracker: Tracker) -> dict
     }
 
 
+def write_results(
+    options: argparse.Namespace, source: Source, tracker: Tracker, done: Tracked
+) -> None:
+    """Write the files that the options ask for; without any, print the boxes."""
+    if options.save_boxes:
+        save_boxes(options.save_boxes, done.boxes)
+    if options.save_json:
+        save_json(options.save_json, about(options, source, tracker) | done.record())
+    printed = not (options.save_boxes or options.save_json)
+    if printed:
+        print(boxes_text(done.boxes), end="")
+    # Beside printed boxes the summary must not stand among the rows.
+    print(summary(source, done), file=sys.stderr if printed else sys.stdout)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments and track; returns 0, or 130 if Ctrl-C ended the run early."""
     parser = make_parser(
@@ -194,6 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_tracker_options(parser)
     add_run_options(parser)
     options = parser.parse_args(argv)
+    options.source = options.source or options.sequence
     source = open_source(options.source, options.target)
     region = starting_region(options, source)
     tracker = make_tracker(options)
@@ -215,11 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             window=shown or None,
         )
     if done.entries:
-        if options.save_boxes:
-            save_boxes(options.save_boxes, done.boxes)
-        if options.save_json:
-            save_json(options.save_json, about(options, source, tracker) | done.record())
-        print(summary(source, done))
+        write_results(options, source, tracker, done)
     return INTERRUPTED if done.interrupted else 0
 
 

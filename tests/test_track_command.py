@@ -83,6 +83,16 @@ def test_the_command_writes_the_boxes_of_the_library(folder, weights, tmp_path, 
     )
 
 
+def test_boxes_that_go_to_no_file_are_printed(folder, weights, tmp_path, capsys):
+    out = tmp_path / "boxes.txt"
+    assert main(["--sequence", *command(folder, weights, "--save-boxes", out)]) == 0
+    assert "5 of 5 frames" in capsys.readouterr().out
+    assert main(command(folder, weights)) == 0
+    printed = capsys.readouterr()
+    assert printed.out == out.read_text()
+    assert "5 of 5 frames" in printed.err
+
+
 def test_the_first_frames_alone_are_tracked(folder, weights, tmp_path, capsys):
     out = tmp_path / "boxes.txt"
     assert main(command(folder, weights, "--frames", 3, "--save-boxes", out)) == 0
@@ -235,10 +245,11 @@ def test_errors_are_one_line_and_exit_status_2(folder, weights, tmp_path, monkey
         assert output.out == ""
 
 
-def test_warnings_are_one_line(folder, weights):
+def test_warnings_are_one_line(folder, weights, tmp_path):
     (folder / "img" / "0003.png").write_bytes(b"no image")
     done = subprocess.run(
-        [sys.executable, "-m", "dsiam_net.track", *command(folder, weights)],
+        [sys.executable, "-m", "dsiam_net.track", *command(folder, weights),
+         "--save-boxes", str(tmp_path / "boxes.txt")],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr.startswith("warning: cannot decode image")
@@ -255,7 +266,7 @@ def test_a_sequence_without_a_first_box_needs_one(folder, weights, capsys):
     with pytest.raises(ValueError, match="first frame has no box"):
         track_sequence(create_tracker("siamfc", load_weights(weights)), read_otb(folder))
     assert main(command(folder, weights, "--init", "41,31,24,20")) == 0
-    assert "5 of 5 frames, AUC" in capsys.readouterr().out
+    assert "5 of 5 frames, AUC" in capsys.readouterr().err
 
 
 def test_the_module_runs_as_a_program():

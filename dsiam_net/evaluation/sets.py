@@ -2,7 +2,8 @@
 
 Membership: the lists ``cvpr13.txt``, ``tb_50.txt`` and ``tb_100.txt`` of the benchmark's authors
 (github.com/jwlim/tracker_benchmark). Frames: ``configSeqs.m`` of their MATLAB toolkit, and
-pytracking's ``otbdataset.py``, which agree on all hundred.
+pytracking's ``otbdataset.py``, which agree on the 99 that both have: ``configSeqs.m`` lacks the
+second target of Human4, whose range is pytracking's.
 """
 
 from __future__ import annotations
