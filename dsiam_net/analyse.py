@@ -37,7 +37,7 @@ from .analysis.videos import LENGTH, generated_sequence
 from .cli import make_parser, run_command
 from .figures import DPI, collect_responses, responses_over_frames
 from .opencv_trackers import opencv_trackers
-from .sequences import find_sequences, read_otb
+from .sequences import find_sequences, read_sequence
 from .settings import TrackerSettings, get_preset
 from .tracker import TRACKERS, create_tracker, known_features
 from .tracking import save_boxes
@@ -168,7 +168,7 @@ def make_sequence(options: argparse.Namespace, directory: str | None):
         raise ValueError("give either the folder of a sequence or --synthetic SEED")
     if directory is None:
         return generated_sequence(options.synthetic, length=options.length)
-    return read_otb(directory, options.target)
+    return read_sequence(directory, options.target)
 
 
 def transformations(options: argparse.Namespace) -> None:
