@@ -8,7 +8,15 @@ ROOT = Path(__file__).parent
 VERSION: dict[str, str] = {}
 exec((ROOT / "dagnet" / "version.py").read_text(), VERSION)
 
-DEV = ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6", "scikit-image>=0.22"]
+DEV = [
+    "got10k>=0.1.3",
+    "pytest>=7.4",
+    "pytest-xdist>=3.5",
+    "ruff>=0.6",
+    "scikit-image>=0.22",
+    # The got10k toolkit needs it and does not say so.
+    "six>=1.16",
+]
 
 setup(
     name="dsiam",
