@@ -121,7 +121,9 @@ def test_a_camera_is_tracked(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
     arguments = command("camera:3", weights, "--init", "20,20,20,20", "--frames", 5)
     assert main([*arguments, "--fast"]) == 0
-    assert capsys.readouterr().out == "camera 3: 5 of ? frames\n"
+    printed = capsys.readouterr()
+    assert printed.err == "camera 3: 5 of ? frames\n"
+    assert printed.out.startswith("20.0,20.0,20.0,20.0\n") and printed.out.count("\n") == 5
 
 
 # What is tracked
