@@ -25,7 +25,7 @@ from scipy.ndimage import median_filter
 from dagnet import DagNN, asnumpy, atomic_write
 from layers import find_peak
 
-from .boxes import box_to_center, center_to_box
+from .boxes import box_to_center, center_to_box, valid_boxes
 from .clips import Clip
 from .training import FIGURES, clip_batch
 
@@ -322,14 +322,28 @@ def _legend() -> list[Line2D]:
     ]
 
 
-def _outlined(width: float) -> list:
-    """A dark rim, so that a line is seen on any ground."""
-    return [Stroke(linewidth=width + 1.4, foreground="black", alpha=0.7), Normal()]
+# Width of the dark rim of a line, both sides together.
+RIM = 1.4
 
 
-def _draw_box(axes: Axes, box: Sequence[float], color: str, style: str, width: float = 1.6) -> None:
+def outlined(width: float, rim: float = RIM) -> list:
+    """Path effects that give a line of this width a dark rim, so that it is seen on any ground."""
+    return [Stroke(linewidth=width + rim, foreground="black", alpha=0.7), Normal()]
+
+
+def outline_box(
+    axes: Axes,
+    box: Sequence[float],
+    color: str,
+    style: str = "-",
+    width: float = 1.6,
+    rim: float = RIM,
+) -> None:
+    """Draw the outline of a box ``x, y, w, h``, 1-based pixels; nothing where there is none."""
+    if not valid_boxes(box):
+        return
     x, y, w, h = box
-    # 1-based pixels; the outline runs around the box's outermost ones.
+    # The outline runs around the box's outermost pixels.
     axes.add_patch(
         Rectangle(
             (x - 1.5, y - 1.5),
@@ -339,7 +353,7 @@ def _draw_box(axes: Axes, box: Sequence[float], color: str, style: str, width: f
             edgecolor=color,
             linestyle=style,
             linewidth=width,
-            path_effects=_outlined(width),
+            path_effects=outlined(width, rim),
         )
     )
 
@@ -357,16 +371,16 @@ def _show(axes: Axes, image: np.ndarray, **options: Any) -> Any:
 def _draw_frame(axes: Axes, response: FrameResponse) -> None:
     _show(axes, response.image)
     square = center_to_box(response.center, np.full(2, response.side))
-    _draw_box(axes, square, SEARCH_COLOR, ":", 1.2)
-    _draw_box(axes, response.true_box, TRUE_COLOR, "-")
-    _draw_box(axes, response.tracked_box, TRACKED_COLOR, "--")
+    outline_box(axes, square, SEARCH_COLOR, ":", 1.2)
+    outline_box(axes, response.true_box, TRUE_COLOR, "-")
+    outline_box(axes, response.tracked_box, TRACKED_COLOR, "--")
     axes.set_ylabel(f"frame {response.number}", fontsize=10)
 
 
 def _draw_patch(axes: Axes, response: FrameResponse) -> None:
     _show(axes, response.patch)
-    _draw_box(axes, response.in_patch(response.true_box), TRUE_COLOR, "-")
-    _draw_box(axes, response.in_patch(response.tracked_box), TRACKED_COLOR, "--")
+    outline_box(axes, response.in_patch(response.true_box), TRUE_COLOR, "-")
+    outline_box(axes, response.in_patch(response.tracked_box), TRACKED_COLOR, "--")
     axes.set_title(f"loss {response.objective:.3g}, errdisp {response.errdisp:.3g}", fontsize=8)
 
 
@@ -381,7 +395,7 @@ def _draw_score(axes: Axes, response: FrameResponse, low: float, high: float) ->
         markerfacecolor="none",
         markeredgecolor=TRUE_COLOR,
         markeredgewidth=1.8,
-        path_effects=_outlined(1.8),
+        path_effects=outlined(1.8),
     )
     row, column = response.peak
     axes.plot(
@@ -391,7 +405,7 @@ def _draw_score(axes: Axes, response: FrameResponse, low: float, high: float) ->
         markersize=7,
         color=TRACKED_COLOR,
         markeredgewidth=2,
-        path_effects=_outlined(2),
+        path_effects=outlined(2),
     )
     distance = np.hypot(*(np.array(response.peak) - response.target))
     axes.set_title(f"peak {distance:.1f} cells from the target", fontsize=8)

@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import Normal, Stroke
 
 from ..boxes import valid_boxes
-from ..figures import DPI, save_figure
+from ..figures import DPI, outline_box, outlined, save_figure
 from ..overlay import VideoWriter, draw_box, draw_text
 from ..patches import as_frame
 from .challenge import Result
@@ -29,6 +27,7 @@ LINE_HEIGHT = 0.055  # of the legend, as a fraction of the frame's shorter side
 WIDTH, COLUMNS = 11.0, 3  # of the strip: inches, pictures a row
 # Lines in the strip, points: thin on top of thick, so that boxes at one place are all seen.
 THIN, THICK = 1.7, 6.0
+RIM = 0.5  # of a line, points
 
 
 def _rgb(color: str) -> tuple[int, int, int]:
@@ -166,15 +165,13 @@ def draw_strip(
         axes.set_autoscale_on(False)
         axes.set_title(f"frame {number}", fontsize=9)
         for place in reversed(range(len(boxes))):
-            if valid_boxes(boxes[place][number - 1]):
-                width = THIN + (THICK - THIN) * place / (len(boxes) - 1)
-                box = boxes[place][number - 1]
-                axes.add_patch(_rectangle(box, labels[place][1], width))
+            width = THIN + (THICK - THIN) * place / (len(boxes) - 1)
+            outline_box(axes, boxes[place][number - 1], labels[place][1], width=width, rim=RIM)
     for axes in panels:
         axes.set_axis_off()
     scores = [*(f" (AUC {r.auc:.3f})" for r in results), ""]
     handles = [
-        Line2D([], [], color=color, linewidth=3, path_effects=_rim(3), label=name + score)
+        Line2D([], [], color=color, linewidth=3, path_effects=outlined(3, RIM), label=name + score)
         for (name, color), score in zip(labels, scores)
     ]
     figure.legend(
@@ -187,20 +184,3 @@ def draw_strip(
         title_fontsize=11,
     )
     save_figure(figure, path, dpi)
-
-
-def _rim(width: float) -> list:
-    return [Stroke(linewidth=width + 0.5, foreground="black"), Normal()]
-
-
-def _rectangle(box: np.ndarray, color: str, width: float) -> Rectangle:
-    x, y, w, h = box
-    return Rectangle(
-        (x - 1.5, y - 1.5),
-        w,
-        h,
-        fill=False,
-        edgecolor=color,
-        linewidth=width,
-        path_effects=_rim(width),
-    )

@@ -15,11 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from ..boxes import valid_boxes
-from ..figures import save_figure
+from ..figures import outline_box, save_figure
 from ..metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS
 from .report import Evaluation, TrackerEvaluation
 
@@ -122,28 +120,6 @@ def spread_frames(length: int, count: int = STRIP_FRAMES) -> list[int]:
     return sorted({int(n) for n in np.linspace(min(2, length), length, count).round()})
 
 
-def _draw_box(axes: Axes, box: np.ndarray, color: str, dash: str) -> None:
-    if not valid_boxes(box):
-        return
-    x, y, w, h = box
-    # 1-based pixels; the outline runs around the box's outermost ones.
-    axes.add_patch(
-        Rectangle(
-            (x - 1.5, y - 1.5),
-            w,
-            h,
-            fill=False,
-            edgecolor=color,
-            linestyle=dash,
-            linewidth=BOX_WIDTH,
-            path_effects=[
-                Stroke(linewidth=BOX_WIDTH + 1, foreground="black", alpha=0.75),
-                Normal(),
-            ],
-        )
-    )
-
-
 def _draw_frame(
     axes: Axes,
     image: np.ndarray,
@@ -164,9 +140,9 @@ def _draw_frame(
         transform=axes.transAxes,
         path_effects=[Stroke(linewidth=2, foreground="black"), Normal()],
     )
-    _draw_box(axes, truth, TRUTH_COLOR, "-")
+    outline_box(axes, truth, TRUTH_COLOR, width=BOX_WIDTH)
     for box, style in boxes:
-        _draw_box(axes, box, style.color, style.dash)
+        outline_box(axes, box, style.color, style.dash, BOX_WIDTH)
 
 
 def _panels(count: int, shape: tuple[int, ...]) -> tuple[int, int, float, float]:
