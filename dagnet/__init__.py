@@ -15,6 +15,7 @@ from .errors import (
     UnknownNameError,
 )
 from .files import atomic_write
+from .fusion import Chain, FusedLayer, Surroundings, register_finder
 from .geometry import POINT, UNKNOWN, UNKNOWN_SIZE, ReceptiveField, Size
 from .gradient_check import ArgumentCheck, GradientError, check_layer, relative_error
 from .layer import (
@@ -29,6 +30,7 @@ from .layer import (
 from .net import DagNN
 from .parameter_server import ParameterServer
 from .records import LayerRecord, Parameter, Variable
+from .scheduling import share
 from .simplenn import from_simple_nn
 from .solvers import SGD, Solver
 from .train_dag import NonFiniteError, accumulate_gradients, loss_averages, train_dag
@@ -44,12 +46,14 @@ __all__ = [
     "BackendError",
     "Batch",
     "Callback",
+    "Chain",
     "CheckpointError",
     "Context",
     "DagNN",
     "DagNNError",
     "ElementWise",
     "Filter",
+    "FusedLayer",
     "GetBatch",
     "GradientError",
     "GraphError",
@@ -63,6 +67,7 @@ __all__ = [
     "ShapeError",
     "Size",
     "Solver",
+    "Surroundings",
     "TrainOptions",
     "TrainState",
     "UnknownNameError",
@@ -80,10 +85,12 @@ __all__ = [
     "layer_class",
     "load_checkpoint",
     "loss_averages",
+    "register_finder",
     "register_layer",
     "registered_layers",
     "relative_error",
     "save_checkpoint",
+    "share",
     "to_device",
     "train_dag",
 ]

@@ -34,11 +34,21 @@ class Context:
         may return ``None`` for the others and save the work. ``None`` means all.
     rng : numpy.random.Generator or None
         In ``forward`` of a layer with ``random = True`` (dropout): a generator for this use of it.
+    derivatives : bool
+        In ``forward``: whether ``backward`` follows. If not, ``saved`` is thrown away, and what
+        only backward needs is not worth computing.
+    uses : tuple of int
+        In ``backward`` of a ``FusedLayer``; see there.
+    shared : any
+        What ``FusedLayer.begin`` returned.
     """
 
     mode: str = "normal"
     needs: tuple[bool, ...] | None = None
     rng: np.random.Generator | None = None
+    derivatives: bool = True
+    uses: tuple[int, ...] = (1,)
+    shared: Any = None
 
     def needs_input(self, index: int) -> bool:
         """Whether the derivative by input ``index`` (0-based) will be read."""

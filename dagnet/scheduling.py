@@ -2,6 +2,9 @@
 
 NumPy and BLAS release Python's lock while they compute, so threads are enough. What is added up
 over tasks is added in a fixed order, so results do not depend on which task was faster.
+
+A task that can be cut into independent pieces calls ``share``: workers that have nothing else to
+do take pieces of it.
 """
 
 from __future__ import annotations
@@ -9,8 +12,11 @@ from __future__ import annotations
 import contextvars
 import heapq
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
+
+# The crew that the present thread works in.
+_crew: contextvars.ContextVar[_Crew | None] = contextvars.ContextVar("crew", default=None)
 
 
 def run_tasks(
@@ -39,10 +45,46 @@ def run_tasks(
         for task in order:
             run(task)
         return
-    _Pool(order, needs, run).work_with(workers)
+    _Crew(order, needs, run).work_with(workers)
 
 
-class _Pool:
+def share(run: Callable[[Any], Any], pieces: Iterable[Any]) -> list:
+    """``[run(piece) for piece in pieces]``, by all workers that are free.
+
+    Within a task of ``run_tasks`` the pieces may run at the same time, on other threads and in
+    any order; elsewhere they run one after the other. They must not write to the same memory.
+
+    Raises
+    ------
+    What a piece raises first; no piece is begun after that.
+    """
+    crew = _crew.get()
+    pieces = list(pieces)
+    if crew is None or len(pieces) < 2:
+        return [run(piece) for piece in pieces]
+    return crew.share(run, pieces)
+
+
+class _Job:
+    """Pieces of one task that workers take."""
+
+    def __init__(self, run: Callable[[Any], Any], pieces: list):
+        self.run = run
+        self.pieces = pieces
+        self.results: list[Any] = [None] * len(pieces)
+        self.next = 0
+        self.left = len(pieces)
+        self.error: BaseException | None = None
+
+    def work(self, place: int) -> None:
+        """Run a piece; what it raises is kept for the task that shares."""
+        try:
+            self.results[place] = self.run(self.pieces[place])
+        except BaseException as exc:
+            self.error = self.error or exc
+
+
+class _Crew:
     def __init__(self, order: Sequence[Hashable], needs: Mapping[Hashable, set], run: Callable):
         self.tasks = list(order)
         self.run = run
@@ -54,35 +96,86 @@ class _Pool:
                 self.followers[place[needed]].append(i)
         self.ready = [i for i, count in enumerate(self.missing) if count == 0]
         self.left = len(self.tasks)
+        self.jobs: list[_Job] = []
         self.changed = threading.Condition()
         self.error: BaseException | None = None
 
     def work_with(self, workers: int) -> None:
-        # Threads see what is set for the calling one alone, np.errstate for instance.
-        threads = [
-            threading.Thread(target=contextvars.copy_context().run, args=(self._work,), daemon=True)
-            for _ in range(workers - 1)
-        ]
-        for thread in threads:
-            thread.start()
+        token = _crew.set(self)
         try:
-            self._work()
-        except BaseException as exc:
-            # Ctrl-C reaches the calling thread while it waits.
-            self._fail(exc)
-        for thread in threads:
-            thread.join()
+            # Threads see what is set for the calling one alone, np.errstate for instance.
+            threads = [
+                threading.Thread(
+                    target=contextvars.copy_context().run, args=(self._work,), daemon=True
+                )
+                for _ in range(workers - 1)
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                self._work()
+            except BaseException as exc:
+                # Ctrl-C reaches the calling thread while it waits.
+                self._fail(exc)
+            for thread in threads:
+                thread.join()
+        finally:
+            _crew.reset(token)
         if self.error is not None:
             raise self.error
+
+    def share(self, run: Callable[[Any], Any], pieces: list) -> list:
+        job = _Job(run, pieces)
+        with self.changed:
+            self.jobs.append(job)
+            self.changed.notify_all()
+        while (place := self._take(job)) is not None:
+            job.work(place)
+            self._done(job)
+        with self.changed:
+            while job.left:
+                self.changed.wait()
+        if job.error is not None:
+            raise job.error
+        return job.results
+
+    def _take(self, job: _Job) -> int | None:
+        """The next piece of a job; None if all are taken, or one failed."""
+        with self.changed:
+            return self._take_locked(job)
+
+    def _take_locked(self, job: _Job) -> int | None:
+        if job.error is not None:
+            job.left -= len(job.pieces) - job.next
+            job.next = len(job.pieces)
+        place = job.next if job.next < len(job.pieces) else None
+        if place is not None:
+            job.next += 1
+        if job.next == len(job.pieces) and job in self.jobs:
+            self.jobs.remove(job)
+        return place
+
+    def _done(self, job: _Job) -> None:
+        with self.changed:
+            job.left -= 1
+            if job.left == 0:
+                self.changed.notify_all()
 
     def _work(self) -> None:
         while True:
             with self.changed:
-                while not self.ready and self.left and self.error is None:
+                while not (self.ready or self.jobs) and self.left and self.error is None:
                     self.changed.wait()
                 if self.error is not None or not self.left:
                     return
-                place = heapq.heappop(self.ready)
+                # Helping comes first: one large task at a time needs the least memory.
+                job = self.jobs[0] if self.jobs else None
+                place = heapq.heappop(self.ready) if job is None else self._take_locked(job)
+            if job is not None:
+                if place is not None:
+                    job.work(place)
+                    self._done(job)
+                continue
             try:
                 self.run(self.tasks[place])
             except BaseException as exc:
