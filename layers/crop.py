@@ -1,4 +1,5 @@
-"""Crop: the patch of a frame around the peak of the previous frame's response (DSiam).
+"""Crop: the patch of a frame around the peak of the previous frame's response (DSiam), or around
+a centre that is given.
 
 Not to be confused with MatConvNet's ``dagnn.Crop``, which cuts one variable to the size of
 another.
@@ -11,7 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from dagnet import UNKNOWN, Layer, ShapeError, Size, get_array_module, register_layer
 
+# What becomes of the derivative by a patch that was cut around a response's peak.
 MODES = ("pool", "scatter", "none", "soft")
+# The mode without a response: the patch lies around a centre that is given.
+GIVEN = "given"
 # Column of the input ``sides`` that holds the side of each kind of crop.
 SIDES = {"exemplar": 0, "search": 1}
 
@@ -129,16 +133,19 @@ def _cells(scores: Any) -> tuple[Any, Any]:
 @dataclass(eq=False, kw_only=True)
 class Crop(Layer):
     """Cut a square patch out of a frame, around the peak of a response (DSiam, Figure 1 of the
-    supplement).
+    supplement), or around a given centre.
 
     Inputs
     ------
+    ``image, scores, center, sides, color``; without ``scores`` in mode ``given``.
+
     image : (N, C, H, W)
         Frame, 0 to 255; unsigned bytes or floating point.
     scores : (N, 1, h, w)
         Response map of the frame before; its dtype is that of the outputs.
     center : (N, 2)
-        Position ``c`` (row, column) in frame pixels, 0-based, that the map is centred on.
+        Position ``c`` (row, column) in frame pixels, 0-based, that the map is centred on. In mode
+        ``given`` that of the patch; its dtype is then that of the outputs.
     sides : (N, 2)
         ``(s_z, s_x)``: sides in frame pixels of the exemplar and of the search region. Constant.
     color : (N, C)
@@ -148,7 +155,8 @@ class Crop(Layer):
     -------
     patch : (N, C, size, size)
     center : (N, 2)
-        ``c' = c + (peak - centre of the map) * stride * s_x / search_size``.
+        ``c' = c + (peak - centre of the map) * stride * s_x / search_size``; in mode ``given``
+        ``c' = c``.
 
     The patch is the square of side ``s`` around ``c'``, sampled bilinearly at ``size x size``
     points; what lies outside the frame has the colour ``color``. Sides are not rounded.
@@ -168,6 +176,10 @@ class Crop(Layer):
         patch and position are differentiable by ``image``, ``scores`` and ``center``, exactly.
         Only here ``center`` gives and takes a derivative.
 
+    ``given`` (not in the paper)
+        There is no response. Nothing is differentiated, ``center`` neither: it is known before
+        anything is computed (the true box's, when the network is trained by teacher forcing).
+
     Settings
     --------
     size : int
@@ -183,7 +195,6 @@ class Crop(Layer):
         Of the softmax in mode ``soft``, in units of the scores.
     """
 
-    num_inputs: ClassVar[tuple[int, int]] = (5, 5)
     num_outputs: ClassVar[tuple[int, int]] = (2, 2)
     backward_uses_inputs: ClassVar[bool] = False
 
@@ -195,23 +206,32 @@ class Crop(Layer):
     temperature: float = 0.1
 
     def __post_init__(self):
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {MODES}, received {self.mode!r}")
+        if self.mode not in (*MODES, GIVEN):
+            raise ValueError(f"mode must be one of {(*MODES, GIVEN)}, received {self.mode!r}")
         if self.side not in SIDES:
             raise ValueError(f"side must be one of {tuple(SIDES)}, received {self.side!r}")
         for name in ("size", "stride", "search_size", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, received {getattr(self, name)!r}")
 
+    @property
+    def num_inputs(self) -> tuple[int, int]:
+        return (4, 4) if self.mode == GIVEN else (5, 5)
+
     def differentiable_inputs(self, num_inputs):
         if self.mode == "soft":
             return (True, True, True, False, False)
-        return (False, self.mode != "none", False, False, False)
+        passes_on = self.mode in ("pool", "scatter")
+        return tuple(passes_on and i == 1 for i in range(num_inputs))
 
     def forward(self, inputs, params, context):
+        _check_inputs(inputs, self.mode == GIVEN)
+        if self.mode == GIVEN:
+            image, center, sides, color = inputs
+            sides, color = (a.astype(center.dtype, copy=False) for a in (sides, color))
+            patch, _ = self._cut(image, center, sides, color)
+            return [patch, center.copy()], None
         image, scores, center, sides, color = inputs
-        _check_shapes(image, scores, center, sides, color)
-        xp = get_array_module(scores)
         dtype = scores.dtype
         center, sides, color = (a.astype(dtype, copy=False) for a in (center, sides, color))
         weights = None
@@ -220,8 +240,7 @@ class Crop(Layer):
         else:
             peak = find_peak(scores)
         moved = center + (peak.astype(dtype, copy=False) - _middle(scores)) * self._cell(sides)
-        taps = [self._taps(image, moved[i], sides[i]) for i in range(len(image))]
-        patch = xp.stack([sample(image[i], color[i], *taps[i]) for i in range(len(image))], axis=0)
+        patch, taps = self._cut(image, moved, sides, color)
         saved = {"shape": scores.shape, "peak": peak, "moved": moved, "center": center}
         saved |= {"sides": sides, "weights": weights, "image_size": image.shape[2:]}
         if self.mode == "soft":
@@ -230,8 +249,8 @@ class Crop(Layer):
 
     def backward(self, inputs, params, der_outputs, saved, context):
         der_patch, der_center = der_outputs
-        none = [None] * 5
-        if self.mode == "none" or (self.mode != "soft" and der_patch is None):
+        none = [None] * len(inputs)
+        if self.mode in ("none", GIVEN) or (self.mode != "soft" and der_patch is None):
             return none, []
         if self.mode == "soft":
             return self._backward_soft(der_patch, der_center, saved, context), []
@@ -245,6 +264,13 @@ class Crop(Layer):
     def get_receptive_fields(self, num_inputs, num_outputs):
         # Where the patch lies depends on the map, so no fixed field exists.
         return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]
+
+    def _cut(self, image: Any, moved: Any, sides: Any, color: Any) -> tuple[Any, list]:
+        """Patches (N, C, size, size) around ``moved``, and the taps of each."""
+        xp = get_array_module(moved)
+        taps = [self._taps(image, moved[i], sides[i]) for i in range(len(image))]
+        patch = xp.stack([sample(image[i], color[i], *taps[i]) for i in range(len(image))], axis=0)
+        return patch, taps
 
     def _cell(self, sides: Any) -> Any:
         """Frame pixels that a cell of the map stands for, (N, 1)."""
@@ -335,22 +361,31 @@ def _middle(scores: Any) -> Any:
     return xp.asarray([(height - 1) / 2, (width - 1) / 2], dtype=scores.dtype)
 
 
-def _check_shapes(image: Any, scores: Any, center: Any, sides: Any, color: Any) -> None:
+def _check_inputs(inputs: Any, given: bool) -> None:
+    """Refuse inputs that do not belong together; ``given``: there is no response among them."""
+    image = inputs[0]
     if image.ndim != 4:
         raise ShapeError(f"a frame must be (N, C, H, W), received {image.shape}", input=0)
     n, channels = image.shape[:2]
-    for place, array, wanted, meaning in (
-        (1, scores, (n, 1, None, None), "a response map"),
-        (2, center, (n, 2), "a position (row, column)"),
-        (3, sides, (n, 2), "the sides (s_z, s_x)"),
-        (4, color, (n, channels), "a colour for each sample"),
-    ):
-        if array.ndim != len(wanted) or any(
-            w is not None and w != s for w, s in zip(wanted, array.shape)
+    wanted = [
+        ((n, 2), "a position (row, column)"),
+        ((n, 2), "the sides (s_z, s_x)"),
+        ((n, channels), "a colour for each sample"),
+    ]
+    if not given:
+        wanted.insert(0, ((n, 1, None, None), "a response map"))
+    for place, (array, (lengths, meaning)) in enumerate(zip(inputs[1:], wanted), start=1):
+        if array.ndim != len(lengths) or any(
+            w is not None and w != s for w, s in zip(lengths, array.shape)
         ):
-            shape = ", ".join("any" if w is None else str(w) for w in wanted)
+            shape = ", ".join("any" if w is None else str(w) for w in lengths)
             raise ShapeError(
                 f"{meaning} must have shape ({shape}) for frames {image.shape}, "
                 f"received {array.shape}",
                 input=place,
             )
+    if given and inputs[1].dtype.kind != "f":
+        raise TypeError(
+            "a given center must be of floating point, its precision is the patch's; received "
+            f"{inputs[1].dtype}"
+        )

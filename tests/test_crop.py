@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dagnet import Context, ShapeError
+from dagnet import Context, DagNN, GraphError, ShapeError
 from errors import prove
 from layers import Crop
 
@@ -143,6 +143,67 @@ def test_soft_at_a_low_temperature_is_the_peak(rng):
         Crop(size=7, mode="soft", temperature=0.01), image, scores, (20, 25), (10, 20)
     )
     assert np.allclose(hard, soft)
+
+
+def test_a_given_centre_is_the_patchs():
+    # Samples of a span of 4 pixels at 2 points lie at c - 1 and c + 1: rows 2.5 and 4.5, columns
+    # 5.25 and 7.25 of frame 1; in frame 2 the colour lies left of column 0.
+    layer = Crop(size=2, side="search", mode="given")
+    center = np.array([[3.5, 6.25], [1.0, -30.0]])
+    inputs = [np.concatenate([ramp(9, 9)] * 2), center, np.array([[2.0, 4.0]] * 2), BLUE[[0, 0]]]
+    (patch, moved), _ = layer.forward(inputs, [], Context())
+    assert np.allclose(patch[0, 2], [[255.25, 257.25], [455.25, 457.25]])
+    assert np.array_equal(patch[1], BLUE[0][:, None, None] * np.ones((2, 2)))
+    assert np.array_equal(moved, center) and moved is not center
+
+
+def test_a_given_centre_cuts_what_a_peak_there_cuts(rng):
+    image, color = rng.uniform(0, 255, (1, 3, 40, 50)), rng.uniform(0, 255, (1, 3))
+    sides = np.array([[9.3, 18.7]])
+    for side in ("exemplar", "search"):
+        scores, center = score_map((1, 4)), np.array([[20.3, 24.9]])
+        around_peak = [image, scores, center, sides, color]
+        (patch, moved), _ = Crop(size=7, side=side).forward(around_peak, [], Context())
+        given = Crop(size=7, side=side, mode="given")
+        (same, still), _ = given.forward([image, moved, sides, color], [], Context())
+        assert np.array_equal(patch, same) and np.array_equal(moved, still)
+
+
+def test_with_a_given_centre_nothing_is_differentiated():
+    layer = Crop(size=2, mode="given")
+    inputs = [ramp(9, 9), np.array([[4.0, 4.0]]), np.array([[2.0, 4.0]]), BLUE]
+    _, saved = layer.forward(inputs, [], Context())
+    ders, _ = layer.backward([None] * 4, [], [np.ones((1, 3, 2, 2)), None], saved, Context())
+    assert ders == [None] * 4
+    assert layer.differentiable_inputs(4) == (False,) * 4
+
+
+@pytest.mark.parametrize("mode, names", [("given", "isckl"), ("pool", "ickl")])
+def test_a_response_beside_a_given_centre_or_none_without_is_refused(mode, names):
+    wanted = 4 if mode == "given" else 5
+    with pytest.raises(GraphError, match=f"takes {wanted} inputs, received {len(names)}"):
+        DagNN().add_layer("crop", Crop(mode=mode), list(names), ["patch", "moved"])
+
+
+def test_a_given_centre_of_another_shape_or_of_integers_is_refused():
+    layer = Crop(size=2, mode="given")
+    others = [np.array([[2.0, 4.0]]), BLUE]
+    with pytest.raises(ShapeError, match=r"a position .* must have shape \(1, 2\)") as caught:
+        layer.forward([ramp(9, 9), np.zeros((1, 3)), *others], [], Context())
+    assert caught.value.input == 1
+    with pytest.raises(ShapeError, match="the sides") as caught:
+        layer.forward([ramp(9, 9), np.zeros((1, 2)), BLUE, BLUE], [], Context())
+    assert caught.value.input == 2
+    with pytest.raises(TypeError, match=r"floating point.* received int64"):
+        layer.forward([ramp(9, 9), np.zeros((1, 2), np.int64), *others], [], Context())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_given_centres_dtype_is_that_of_the_outputs(rng, dtype):
+    image = rng.integers(0, 256, (1, 3, 30, 40), dtype=np.uint8)
+    inputs = [image, np.array([[10, 12]], dtype), np.array([[8.0, 16.0]]), np.full((1, 3), 9.0)]
+    (patch, center), _ = Crop(size=6, mode="given").forward(inputs, [], Context())
+    assert patch.dtype == center.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
