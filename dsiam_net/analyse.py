@@ -23,6 +23,7 @@ from .analysis.challenge import parse_entrants, run_challenge
 from .analysis.challenge import table as challenge_table
 from .analysis.challenge_figure import draw_strip, write_video
 from .analysis.patches import POSITIONS
+from .analysis.recordings import open_recording, starting_region
 from .analysis.responses import first_clip, unrolled_with
 from .analysis.transformations import (
     analyse_transformations,
@@ -37,15 +38,17 @@ from .analysis.videos import LENGTH, generated_sequence
 from .cli import make_parser, run_command
 from .figures import DPI, collect_responses, responses_over_frames
 from .opencv_trackers import opencv_trackers
-from .sequences import find_sequences, read_sequence
+from .sequences import find_sequences
 from .settings import TrackerSettings, get_preset
+from .sources import can_be_scored, parse_region
 from .tracker import TRACKERS, create_tracker, known_features
 from .tracking import save_boxes
 from .weights import load_fusion_map, load_weights, random_siamfc
 
-PRESETS = ("released", "released-vgg19")
+PRESETS = ("released", "released-vgg19", "paper")
 # The released weight of 1 would leave the second feature layer without effect where neither the
-# network nor --sumweights has a learned map; fcnet_init.m's other one is 0.8.
+# network nor --sumweights has a learned map; fcnet_init.m's other one is 0.8. Only a challenge is
+# between the trackers as they are.
 FUSION_WEIGHT = 0.8
 STRIP_FRAMES = 6
 
@@ -71,8 +74,12 @@ def add_weights_options(group: argparse._ArgumentGroup, required: bool) -> None:
     group.add_argument("--seed", type=int, default=0, help="of --random-weights")
 
 
-def add_network_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that describe network and settings."""
+def add_network_options(
+    parser: argparse.ArgumentParser,
+    required: bool = True,
+    fusion_weight: float | None = FUSION_WEIGHT,
+) -> None:
+    """Add the options that describe network and settings; without a weight, it is the preset's."""
     group = parser.add_argument_group("network")
     add_weights_options(group, required)
     group.add_argument("--preset", choices=PRESETS, default="released", help="settings")
@@ -86,24 +93,37 @@ def add_network_options(parser: argparse.ArgumentParser, required: bool = True) 
     group.add_argument(
         "--fusion-weight",
         type=float,
-        default=FUSION_WEIGHT,
-        help="weight of the first feature layer's response, 0 to 1, where no map was learned",
+        default=fusion_weight,
+        help="weight of the first feature layer's response, 0 to 1, where no map was learned"
+        + ("" if fusion_weight else " (default: the preset's)"),
     )
     group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
 
 
-def add_source_options(parser: argparse.ArgumentParser, positional: bool = False) -> None:
-    """Add the options that say which sequence is used."""
-    group = parser.add_argument_group("sequence")
-    if positional:
-        group.add_argument("source", nargs="?", metavar="SOURCE", help="folder of a sequence")
-    else:
-        group.add_argument("--sequence", metavar="DIR", help="folder of a sequence")
-    group.add_argument("--target", type=int, default=1, help="which, of several")
-    group.add_argument(
-        "--synthetic", type=int, metavar="SEED", help="a generated video, in place of a folder"
+def add_source_options(parser: argparse.ArgumentParser, init: bool = True) -> None:
+    """Add the options that say which video is used, and with ``init`` where trackers start."""
+    group = parser.add_argument_group("video")
+    where = group.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="as of dsiam_net.track, but no camera: a folder of images, a sequence (OTB, VOT, "
+        "GOT-10k, LaSOT, UAV123, TLP), a video file, or a glob of images in quotation marks",
+    )
+    where.add_argument("--sequence", metavar="DIR", help="SOURCE, given by name")
+    where.add_argument(
+        "--synthetic", type=int, metavar="SEED", help="a generated video, in place of SOURCE"
     )
     group.add_argument("--length", type=int, default=LENGTH, help="frames of a generated video")
+    group.add_argument("--target", type=int, default=1, help="which, of several in a sequence")
+    if init:
+        group.add_argument(
+            "--init",
+            metavar="X,Y,W,H",
+            help="the target's box in the first frame, pixels from 1 (default: the first of the "
+            "sequence)",
+        )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +147,8 @@ def make_network(options: argparse.Namespace) -> DagNN:
 
 def make_settings(options: argparse.Namespace) -> TrackerSettings:
     """The tracker's settings that the options describe."""
+    if options.fusion_weight is None:
+        return get_preset(options.preset)
     return get_preset(options.preset, fusion_weight=options.fusion_weight)
 
 
@@ -156,24 +178,29 @@ def weights_checksum(options: argparse.Namespace) -> str:
     return hashlib.sha256(Path(options.weights).read_bytes()).hexdigest()
 
 
-def make_sequence(options: argparse.Namespace, directory: str | None):
-    """The sequence that the options name.
-
-    Raises
-    ------
-    ValueError
-        If they name none, or both a folder and a generated video.
-    """
-    if (directory is None) == (options.synthetic is None):
-        raise ValueError("give either the folder of a sequence or --synthetic SEED")
-    if directory is None:
+def make_sequence(options: argparse.Namespace):
+    """The video that the options name."""
+    if options.synthetic is not None:
         return generated_sequence(options.synthetic, length=options.length)
-    return read_sequence(directory, options.target)
+    return open_recording(options.source or options.sequence, options.target)
+
+
+def first_region(options: argparse.Namespace) -> np.ndarray | None:
+    """The region of ``--init``; None without."""
+    return parse_region(options.init) if options.init else None
+
+
+def chosen_positions(options: argparse.Namespace, sequence) -> str:
+    """``--positions``; by default the true ones, where there are and no other start is given."""
+    if options.positions:
+        return options.positions
+    return "truth" if can_be_scored(sequence.present) and not options.init else "tracker"
 
 
 def transformations(options: argparse.Namespace) -> None:
     """Subcommand ``transformations``."""
-    sequence = make_sequence(options, options.sequence)
+    sequence = make_sequence(options)
+    positions = chosen_positions(options, sequence)
     net = make_network(options)
     features = network_features(options, net)[:2]
     tracker = create_tracker(
@@ -188,14 +215,15 @@ def transformations(options: argparse.Namespace) -> None:
         tracker,
         sequence,
         layer_names(net, features),
-        options.positions,
+        positions,
         options.show,
         progress=not options.quiet,
+        region=first_region(options),
     )
     folder = Path(options.out)
     write_csv(result, folder / "distances.csv")
     write_json(result, folder / "summary.json")
-    where = {"truth": "ground truth", "tracker": "the tracker's own"}[options.positions]
+    where = {"truth": "ground truth", "tracker": "the tracker's own"}[positions]
     title = f"{sequence.name}, positions: {where}, {weights_name(options)}"
     draw_transformations(result, folder / "transformations.png", title, options.dpi)
     print(summary(result))
@@ -240,7 +268,10 @@ def challenge(options: argparse.Namespace) -> None:
     ours = [e for e in entrants if e.needs_network]
     if ours and not (options.weights or options.random_weights):
         raise ValueError(f"{ours[0].name} needs a network: give --weights or --random-weights")
-    sequence = make_sequence(options, options.source)
+    sequence = make_sequence(options)
+    region = first_region(options)
+    if any(e.file is None for e in entrants):
+        starting_region(sequence, region)  # what is wrong with it is then known at once
     net = make_network(options) if ours else None
 
     def make_tracker(name: str):
@@ -254,7 +285,7 @@ def challenge(options: argparse.Namespace) -> None:
         )
 
     results = run_challenge(
-        sequence, entrants, make_tracker, options.frames, progress=not options.quiet
+        sequence, entrants, make_tracker, options.frames, not options.quiet, region
     )
     folder = Path(options.out)
     for result in results:
@@ -268,7 +299,7 @@ def challenge(options: argparse.Namespace) -> None:
 
 def responses(options: argparse.Namespace) -> None:
     """Subcommand ``responses``."""
-    clip = first_clip(make_sequence(options, options.sequence), options.frames)
+    clip = first_clip(make_sequence(options), options.frames)
     net = unrolled_with(make_network(options), options.frames)
     title = weights_name(options)
     path = Path(options.out) / "responses.png"
@@ -283,8 +314,8 @@ def _add_transformations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--positions",
         choices=POSITIONS,
-        default="truth",
-        help="where the target is: in the ground truth, or where the tracker finds it",
+        help="where the target is: in the ground truth, or where the tracker finds it (default: "
+        "truth, where there is any and no --init)",
     )
     add_figure_options(parser, "five")
 
@@ -301,22 +332,23 @@ def _add_ablation(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_challenge(parser: argparse.ArgumentParser) -> None:
-    add_source_options(parser, positional=True)
+    add_source_options(parser)
     parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
     parser.add_argument(
         "--trackers",
         required=True,
         metavar="A,B",
         help=f"of {', '.join(TRACKERS)}; opencv-NAME (here: "
-        f"{', '.join(opencv_trackers())}); NAME=FILE with boxes x,y,w,h",
+        f"{', '.join(opencv_trackers())}); FILE or NAME=FILE with boxes, a row "
+        "x,y,w,h a frame or OTB's .mat",
     )
-    add_network_options(parser, required=False)
+    add_network_options(parser, required=False, fusion_weight=None)
     add_output_options(parser)
     add_figure_options(parser, "six")
 
 
 def _add_responses(parser: argparse.ArgumentParser) -> None:
-    add_source_options(parser)
+    add_source_options(parser, init=False)
     parser.add_argument("--frames", type=int, default=10, help="frames of the unrolled network")
     add_weights_options(parser.add_argument_group("network"), required=True)
     parser.add_argument("--dpi", type=float, default=DPI, help="dots an inch of the figure")

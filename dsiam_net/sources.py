@@ -20,8 +20,11 @@ from .datasets.images import is_image, natural
 from .datasets.plain import unlabelled
 from .datasets.uav123 import read_uav123
 from .sequences import Frame, Sequence, SequenceError, SequenceWarning, read_sequence
+from .target import as_region
 
 DEFAULT_FPS = 25.0
+# Fewer boxes than this, the first one and no other, are nothing to score a run by.
+LEAST_TRUTH = 2
 # A camera that gave no frame so often in a row is taken to be gone.
 CAMERA_PATIENCE = 50
 
@@ -70,6 +73,15 @@ class VideoFile:
                 "this file is damaged, or of another format"
             )
         return capture
+
+    def count(self) -> int:
+        """Number of frames that there are, whatever the file announces: it decodes them all."""
+        capture = self._open()
+        number = 0
+        while capture.grab():
+            number += 1
+        capture.release()
+        return number
 
     def frames(self, every: int = 1, limit: int | None = None) -> Iterator[Frame]:
         """Every ``every``-th frame of the first ``limit``.
@@ -205,7 +217,28 @@ def length(source: Source) -> int | None:
 
 
 def first_region(source: Source) -> np.ndarray | None:
-    """The region of the truth's first frame; None if there is none."""
-    if isinstance(source, Sequence) and source.present[0]:
-        return source.truth[0]
-    return None
+    """The region of the truth's first frame, a polygon where there are polygons; None without."""
+    return None if source.truth is None or not source.present[0] else source.truth[0]
+
+
+def can_be_scored(present: np.ndarray) -> bool:
+    """Whether frames, of which ``present`` (T,) says if they have a true box, make up a score."""
+    return bool(present.sum() >= LEAST_TRUTH)
+
+
+def parse_region(text: str) -> np.ndarray:
+    """The region of ``--init``: 4 numbers, or the 8 of a polygon, with commas between.
+
+    Raises
+    ------
+    ValueError
+        If it is no region.
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--init must be numbers x,y,w,h, received {text!r}") from None
+    try:
+        return as_region(numbers)
+    except ValueError as exc:
+        raise ValueError(f"--init: {exc}") from None

@@ -22,14 +22,10 @@ from .cli import INTERRUPTED, make_parser, run_command
 from .overlay import VideoWriter
 from .results import boxes_text, save_boxes, save_json
 from .settings import PRESETS, get_preset
-from .sources import Source, first_region, length, open_source
-from .target import as_region
+from .sources import Source, can_be_scored, first_region, length, open_source, parse_region
 from .tracker import TRACKERS, Tracker, create_tracker
 from .tracking import Tracked, scores, track_sequence
 from .weights import load_fusion_map, load_weights, random_siamfc
-
-# Fewer boxes than this, the first one and no other, are nothing to score a run by.
-LEAST_TRUTH = 2
 
 
 def add_tracker_options(parser: argparse.ArgumentParser) -> None:
@@ -139,24 +135,6 @@ def make_tracker(options: argparse.Namespace) -> Tracker:
     )
 
 
-def parse_region(text: str) -> np.ndarray:
-    """The region of ``--init``: 4 numbers, or the 8 of a polygon, with commas between.
-
-    Raises
-    ------
-    ValueError
-        If it is no region.
-    """
-    try:
-        numbers = [float(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--init must be numbers x,y,w,h, received {text!r}") from None
-    try:
-        return as_region(numbers)
-    except ValueError as exc:
-        raise ValueError(f"--init: {exc}") from None
-
-
 def starting_region(
     options: argparse.Namespace, source: Source
 ) -> np.ndarray | Callable[[np.ndarray], np.ndarray]:
@@ -171,7 +149,7 @@ def summary(source: Source, done: Tracked) -> str:
     """One line about a run: its frames, and scores where there is truth to compare with."""
     total = length(source)
     text = f"{source.name}: {len(done.entries)} of {'?' if total is None else total} frames"
-    if source.truth is not None and source.present[done.frames].sum() >= LEAST_TRUTH:
+    if source.truth is not None and can_be_scored(source.present[done.frames]):
         auc, precise = scores(done.boxes, source, done.frames)
         text += f", AUC {auc:.3f}, precision at 20 px {precise:.3f}"
     return text

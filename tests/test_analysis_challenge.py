@@ -42,7 +42,7 @@ def test_trackers_are_ours_opencvs_or_files():
         ("", "NAME or NAME=FILE"),
         ("dsiamm,", "NAME or NAME=FILE"),
         ("A=", "NAME or NAME=FILE"),
-        ("kcf", "opencv-NAME or NAME=FILE, received 'kcf'"),
+        ("kcf", "NAME=FILE or a file that is there, received 'kcf'"),
         ("opencv-best", "must be one of"),
         ("siamfc,siamfc", "twice"),
         (",".join(f"T{i}=f" for i in range(8)), "at most 7"),

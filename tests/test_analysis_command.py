@@ -107,10 +107,6 @@ def failing(folder, weights, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("no boxes\n")
     return {
-        "either the folder": ("transformations", *network, *out),
-        "--synthetic SEED": (
-            "transformations", "--sequence", folder, "--synthetic", 1, *network, *out,
-        ),
         "Circle": ("transformations", "--sequence", folder.with_name("Circle"), *network, *out),
         "missing.npz": (
             "transformations", "--sequence", folder, "--weights", tmp_path / "missing.npz", *out,
@@ -147,6 +143,9 @@ def test_arguments_that_cannot_be_read_are_refused(capsys):
     for arguments in (
         ["transformations", "--synthetic", "1", "--random-weights", "--out", "o", "--show", "a"],
         ["transformations", "--synthetic", "1", "--out", "o"],
+        ["transformations", "--random-weights", "--out", "o"],
+        ["transformations", "seq", "--synthetic", "1", "--random-weights", "--out", "o"],
+        ["challenge", "seq", "--sequence", "seq", "--trackers", "opencv-mil", "--out", "o"],
         ["guess"],
         [],
     ):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..boxes import polygon_to_box
+from ..evaluation.results import read_boxes as read_result
 from ..metrics import precision, success_auc
 from ..opencv_trackers import OpenCVTracker
-from ..sequences import read_regions
+from ..sources import can_be_scored
 from ..tracker import TRACKERS
 from .following import follow
 
@@ -39,16 +40,21 @@ class Entrant(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Boxes (T, 4) of a tracker, and its scores on the frames that have ground truth."""
+    """Boxes (T, 4) of a tracker, and its scores on the frames that have ground truth.
+
+    The scores are None where no frame beyond the first has.
+    """
 
     name: str
     boxes: np.ndarray
-    auc: float
-    precision: float
+    auc: float | None
+    precision: float | None
 
 
 def parse_entrants(text: str) -> list[Entrant]:
-    """Read a list ``dsiamm,siamfc,opencv-mil,NAME=FILE``.
+    """Read a list ``dsiamm,siamfc,opencv-mil,NAME=FILE,FILE``.
+
+    A file that comes without a name has its own, without suffix.
 
     Raises
     ------
@@ -61,13 +67,15 @@ def parse_entrants(text: str) -> list[Entrant]:
         name, equals, file = (part.strip() for part in word.partition("="))
         if not name or (equals and not file):
             raise ValueError(f"trackers: expected NAME or NAME=FILE, received {word!r}")
+        if not equals and Path(name).is_file() and name not in TRACKERS:
+            name, equals, file = Path(name).stem, "=", name
         if not equals:
             if name.startswith(OPENCV_PREFIX):
                 OpenCVTracker(name.removeprefix(OPENCV_PREFIX))
             elif name not in TRACKERS:
                 raise ValueError(
-                    f"trackers: expected {', '.join(TRACKERS)}, {OPENCV_PREFIX}NAME or NAME=FILE, "
-                    f"received {name!r}"
+                    f"trackers: expected {', '.join(TRACKERS)}, {OPENCV_PREFIX}NAME, NAME=FILE or "
+                    f"a file that is there, received {name!r}"
                 )
         if name in (e.name for e in entrants):
             raise ValueError(f"trackers: {name!r} is there twice")
@@ -81,21 +89,21 @@ def parse_entrants(text: str) -> list[Entrant]:
 
 
 def read_boxes(path: str, count: int) -> np.ndarray:
-    """Boxes (count, 4) from a file of results: a box or a polygon a line.
+    """Boxes (count, 4) from a file of results, text or OTB's .mat.
 
     Raises
     ------
-    SequenceError
+    SequenceError, ResultError, MatFileError
         If the file cannot be read.
     ValueError
         If it has fewer lines; further ones are left out.
     """
-    boxes = read_regions(path)
+    boxes = read_result(path)
     if len(boxes) < count:
         raise ValueError(
             f"{path}: expected a box for each of {count} frames, received {len(boxes)}"
         )
-    return (polygon_to_box(boxes) if boxes.shape[1] == 8 else boxes)[:count]
+    return boxes[:count]
 
 
 def run_challenge(
@@ -104,18 +112,21 @@ def run_challenge(
     make_tracker: Callable[[str], Any],
     frames: int | None = None,
     progress: bool = False,
+    region: Any = None,
 ) -> list[Result]:
     """Boxes and scores of all trackers on a sequence.
 
     Parameters
     ----------
-    sequence : Sequence or GeneratedSequence
+    sequence : Sequence, DecodedVideo or GeneratedSequence
     entrants : sequence of Entrant
     make_tracker : function of a name of ours that gives a tracker
     frames : int, optional
         The first frames only.
     progress : bool
         Show a bar for each tracker on standard error.
+    region : 4 or 8 numbers, optional
+        The target in the first frame, for the trackers that are run; by default as ``follow``.
 
     Raises
     ------
@@ -132,22 +143,25 @@ def run_challenge(
             else:
                 tracker = OpenCVTracker(entrant.name.removeprefix(OPENCV_PREFIX))
             bar = entrant.name if progress else None
-            boxes[entrant.name] = follow(tracker, sequence, frames, bar)
+            boxes[entrant.name] = follow(tracker, sequence, frames, bar, region)
+    return [_score(e.name, boxes[e.name], sequence) for e in entrants]
+
+
+def _score(name: str, boxes: np.ndarray, sequence) -> Result:
+    count = len(boxes)
+    if not can_be_scored(sequence.present[:count]):
+        return Result(name, boxes, None, None)
     truth = sequence.boxes[:count]
-    return [
-        Result(
-            e.name,
-            boxes[e.name],
-            success_auc(boxes[e.name], truth),
-            precision(boxes[e.name], truth),
-        )
-        for e in entrants
-    ]
+    return Result(name, boxes, success_auc(boxes, truth), precision(boxes, truth))
 
 
 def table(results: Sequence[Result]) -> str:
-    """Scores, a tracker a line."""
+    """Scores, a tracker a line; numbers of frames where there are none."""
     width = max(len(r.name) for r in results)
-    return "\n".join(
-        f"{r.name:{width}s}  AUC {r.auc:.3f}  precision at 20 px {r.precision:.3f}" for r in results
-    )
+    return "\n".join(f"{r.name:{width}s}  {_words(r)}" for r in results)
+
+
+def _words(result: Result) -> str:
+    if result.auc is None:
+        return f"{len(result.boxes)} frames, not scored: there is no ground truth"
+    return f"AUC {result.auc:.3f}  precision at 20 px {result.precision:.3f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from ..figures import DPI, outline_box, outlined, save_figure
 from ..overlay import VideoWriter, draw_box, draw_text
 from ..patches import as_frame
 from .challenge import Result
+from .recordings import frame_or_none
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; ground truth is white.
 COLORS = ("#D55E00", "#0072B2", "#F0E442", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
@@ -34,14 +36,24 @@ def _rgb(color: str) -> tuple[int, int, int]:
     return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def _labels(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Names and colours; the ground truth is the last, below all others."""
-    names = [r.name for r in results]
-    return [*zip(names, COLORS), (TRUTH_NAME, TRUTH_COLOR)]
+class _Drawn(NamedTuple):
+    """What is drawn in one colour: boxes (T, 4), and how a legend names them."""
+
+    name: str
+    color: str
+    boxes: np.ndarray
+    score: str = ""
 
 
-def _boxes(sequence, results: Sequence[Result]) -> list[np.ndarray]:
-    return [*(r.boxes for r in results), sequence.boxes]
+def _all_drawn(sequence, results: Sequence[Result]) -> list[_Drawn]:
+    """The trackers' boxes; the ground truth, where there is any, is the last, below all others."""
+    drawn = [
+        _Drawn(r.name, color, r.boxes, "" if r.auc is None else f" (AUC {r.auc:.3f})")
+        for r, color in zip(results, COLORS)
+    ]
+    if sequence.present[: len(results[0].boxes)].any():
+        drawn.append(_Drawn(TRUTH_NAME, TRUTH_COLOR, sequence.boxes))
+    return drawn
 
 
 def draw_legend(labels: Sequence[tuple[str, str]], width: int, line: int) -> np.ndarray:
@@ -97,28 +109,26 @@ def draw_boxes(
     return frame
 
 
-def write_video(
-    sequence, results: Sequence[Result], path: str | os.PathLike, fps: float = 20.0
-) -> None:
-    """Write a video with all trackers' boxes and a legend below.
+def write_video(sequence, results: Sequence[Result], path: str | os.PathLike) -> None:
+    """Write a video, of the sequence's speed, with all trackers' boxes and a legend below.
 
     Parameters
     ----------
-    sequence : Sequence or GeneratedSequence
+    sequence : Sequence, DecodedVideo or GeneratedSequence
     results : sequence of Result
-        The frames that they have are written.
+        The frames that they have are written, but for those that cannot be read.
     path : path with the suffix of a video
-    fps : float
-        Frames a second.
     """
-    labels = _labels(results)
-    boxes = _boxes(sequence, results)
-    with VideoWriter(path, fps) as video:
+    drawn = _all_drawn(sequence, results)
+    labels = [(d.name, d.color) for d in drawn]
+    with VideoWriter(path, sequence.fps) as video:
         for t in range(len(results[0].boxes)):
-            image = sequence.frame(t)
+            image = frame_or_none(sequence, t)
+            if image is None:
+                continue
             factor = max(1, round(SHORTER_SIDE / min(image.shape[:2])))
             colors = [color for _, color in labels]
-            frame = draw_boxes(image, [b[t] for b in boxes], colors, factor, t + 1)
+            frame = draw_boxes(image, [d.boxes[t] for d in drawn], colors, factor, t + 1)
             line = round(LINE_HEIGHT * min(frame.shape[:2]))
             video.add(np.vstack([frame, draw_legend(labels, frame.shape[1], line)]))
 
@@ -135,7 +145,7 @@ def draw_strip(
 
     Parameters
     ----------
-    sequence : Sequence or GeneratedSequence
+    sequence : Sequence, DecodedVideo or GeneratedSequence
     results : sequence of Result
     show : sequence of int
         Frames, from 1.
@@ -155,24 +165,34 @@ def draw_strip(
             raise ValueError(f"frames to be shown must lie in 1 to {count}, received {number}")
     columns = min(COLUMNS, len(show))
     rows = math.ceil(len(show) / columns)
-    height, width = as_frame(sequence.frame(show[0] - 1)).shape[:2]
+    images = [frame_or_none(sequence, number - 1) for number in show]
+    height, width = next((i.shape[:2] for i in images if i is not None), (3, 4))
     size = (WIDTH, WIDTH / columns * height / width * rows + 0.3 * rows + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    labels, boxes = _labels(results), _boxes(sequence, results)
-    for axes, number in zip(panels, show):
-        axes.imshow(as_frame(sequence.frame(number - 1)))
+    drawn = _all_drawn(sequence, results)
+    widths = np.linspace(THIN, THICK, len(drawn))
+    for axes, number, image in zip(panels, show, images):
+        if image is None:
+            axes.set_title(f"frame {number} cannot be read", fontsize=9)
+            continue
+        axes.imshow(as_frame(image))
         axes.set_autoscale_on(False)
         axes.set_title(f"frame {number}", fontsize=9)
-        for place in reversed(range(len(boxes))):
-            width = THIN + (THICK - THIN) * place / (len(boxes) - 1)
-            outline_box(axes, boxes[place][number - 1], labels[place][1], width=width, rim=RIM)
+        for part, width in reversed([*zip(drawn, widths)]):
+            outline_box(axes, part.boxes[number - 1], part.color, width=width, rim=RIM)
     for axes in panels:
         axes.set_axis_off()
-    scores = [*(f" (AUC {r.auc:.3f})" for r in results), ""]
     handles = [
-        Line2D([], [], color=color, linewidth=3, path_effects=outlined(3, RIM), label=name + score)
-        for (name, color), score in zip(labels, scores)
+        Line2D(
+            [],
+            [],
+            color=part.color,
+            linewidth=3,
+            path_effects=outlined(3, RIM),
+            label=part.name + part.score,
+        )
+        for part in drawn
     ]
     figure.legend(
         handles=handles,

@@ -11,9 +11,11 @@ from layers import background_mask
 
 from ..patches import ExactPatches
 from ..settings import TrackerSettings
+from ..sources import can_be_scored
 from ..target import Target, exemplar_side, search_side, tall_rate
 from ..tracker import Tracker
 from .following import follow
+from .recordings import frame_or_none, starting_region
 
 POSITIONS = ("truth", "tracker")
 
@@ -39,7 +41,11 @@ def _target(box: np.ndarray) -> Target:
 
 
 def find_targets(
-    tracker: Tracker, sequence, positions: str = "truth", progress: bool = False
+    tracker: Tracker,
+    sequence,
+    positions: str = "truth",
+    progress: bool = False,
+    region: Sequence[float] | None = None,
 ) -> list[Target | None]:
     """The target's place and size in each frame of a sequence.
 
@@ -47,25 +53,38 @@ def find_targets(
     ----------
     tracker : Tracker
         Follows the target where ``positions`` is 'tracker'.
-    sequence : Sequence or GeneratedSequence
+    sequence : Sequence, DecodedVideo or GeneratedSequence
     positions : 'truth' or 'tracker'
         The boxes of the ground truth, None in frames without; or those that the tracker finds.
     progress : bool
         Show the tracker's progress on standard error.
+    region : 4 or 8 numbers, optional
+        Where the tracker starts; by default in the first true region.
 
     Raises
     ------
     ValueError
-        For other positions, or if the first frame has no target.
+        For other positions; if the first frame has no target; or if true positions are asked
+        for of a sequence that has none, or with a ``region``.
     """
     if positions not in POSITIONS:
         raise ValueError(f"positions must be one of {', '.join(POSITIONS)}; received {positions!r}")
-    if not sequence.present[0]:
-        raise ValueError(f"sequence {sequence.name}: the first frame has no box to start from")
     if positions == "truth":
+        if region is not None:
+            raise ValueError(
+                "a region to start from (--init) is of use to a tracker, and not where positions "
+                "are those of the ground truth"
+            )
+        if not can_be_scored(sequence.present):
+            raise ValueError(
+                f"{sequence.name}: there is no ground truth to take positions from; let the "
+                "tracker find them (--positions tracker)"
+            )
+        starting_region(sequence)
         boxes = zip(sequence.boxes, sequence.present)
         return [_target(box) if there else None for box, there in boxes]
-    boxes = follow(tracker, sequence, progress=sequence.name if progress else None)
+    bar = sequence.name if progress else None
+    boxes = follow(tracker, sequence, progress=bar, region=region)
     return [_target(box) for box in boxes]
 
 
@@ -83,9 +102,9 @@ def cut_patches(
 
     Parameters
     ----------
-    sequence : Sequence or GeneratedSequence
+    sequence : Sequence, DecodedVideo or GeneratedSequence
     targets : sequence of Target or None
-        From ``find_targets``; a frame without gives None.
+        From ``find_targets``; a frame without gives None, and so does one that cannot be read.
     settings : TrackerSettings
     average_image : array (3, h, w), optional
         The network's.
@@ -94,7 +113,11 @@ def cut_patches(
     mask = background_mask(settings.instance_size, settings.exemplar_size)
     colour = factor = None
     for index, target in enumerate(targets):
-        image = patches.image(sequence.frame(index))
+        frame = sequence.frame(0) if index == 0 else frame_or_none(sequence, index)
+        if frame is None:
+            yield None
+            continue
+        image = patches.image(frame)
         if colour is None:
             colour = patches.average_colour(image)
         if target is None:

@@ -111,6 +111,7 @@ def analyse_transformations(
     positions: str = "truth",
     show: Sequence[int] | None = None,
     progress: bool = False,
+    region: Sequence[float] | None = None,
 ) -> Transformations:
     """Measure and show what V and W do over a sequence.
 
@@ -118,7 +119,7 @@ def analyse_transformations(
     ----------
     tracker : Tracker
         Its network gives the features; it follows the target where ``positions`` is 'tracker'.
-    sequence : Sequence or GeneratedSequence
+    sequence : Sequence, DecodedVideo or GeneratedSequence
     layers : sequence of str
         Names of the network's feature layers, for tables and figures.
     positions : 'truth' or 'tracker'
@@ -127,6 +128,8 @@ def analyse_transformations(
         target are left out.
     progress : bool
         Show a bar on standard error.
+    region : 4 or 8 numbers, optional
+        Where the tracker starts; by default in the first true region.
 
     Raises
     ------
@@ -146,7 +149,7 @@ def analyse_transformations(
                 f"frames to be shown must lie in 1 to {len(sequence)}, received {number}"
             )
     network = tracker.network
-    targets = find_targets(tracker, sequence, positions, progress)
+    targets = find_targets(tracker, sequence, positions, progress, region)
     frames = cut_patches(sequence, targets, tracker.settings, network.average_image)
     learner, values, shown = Learner(network), [], []
     template = before = None

@@ -29,6 +29,7 @@ class GeneratedSequence:
     frames: np.ndarray
     boxes: np.ndarray
     polygons: ClassVar[None] = None
+    fps: ClassVar[float] = 25.0
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -36,6 +37,11 @@ class GeneratedSequence:
     def frame(self, index: int) -> np.ndarray:
         """Frame ``index`` (0-based), (H, W, 3) uint8, RGB."""
         return self.frames[index]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The boxes."""
+        return self.boxes
 
     @property
     def present(self) -> np.ndarray:

@@ -135,7 +135,7 @@ def read_run(root: str | os.PathLike, sequence: str) -> Run | None:
         text, folder = entries.get(f"{name}.txt"), entries.get(name)
         if text is not None and text.is_file():
             times = _read_times(text.parent / "times" / f"{text.stem}_time.txt", 1)
-            return Run(_read_boxes(text)[None], times)
+            return Run(read_boxes(text)[None], times)
         if folder is not None and folder.is_dir():
             run = _read_repetitions(folder)
             if run is not None:
@@ -155,7 +155,17 @@ def read_run(root: str | os.PathLike, sequence: str) -> Run | None:
     return None
 
 
-def _read_boxes(path: Path) -> np.ndarray:
+def read_boxes(path: str | os.PathLike) -> np.ndarray:
+    """Boxes (T, 4) from one file of results: text, or OTB's .mat. Polygons become boxes.
+
+    Raises
+    ------
+    ResultError, SequenceError, MatFileError
+        If the file cannot be read, or is not such a result.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".mat":
+        return _read_mat(path).boxes[0]
     regions = read_regions(path)
     return polygon_to_box(regions) if regions.shape[1] == 8 else regions
 
@@ -166,7 +176,7 @@ def _read_repetitions(folder: Path) -> Run | None:
     files = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
     if not files:
         return None
-    boxes = [_read_boxes(path) for path in files]
+    boxes = [read_boxes(path) for path in files]
     if len({len(b) for b in boxes}) > 1:
         raise ResultError(
             f"{folder}: expected repetitions of the same length, received "
