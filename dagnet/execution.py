@@ -11,8 +11,8 @@ What differs from the original, and why:
   original asks for all.
 * Derivatives that nobody reads (those by inputs of a layer that cannot pass them on) are not
   computed.
-* Equal layers are run once (``dagnet.plan``). The derivative by a variable that was merged into
-  another is the sum over all that were.
+* Equal layers are run once, and chains of layers as one (``dagnet.plan``, ``dagnet.fusion``). The
+  derivative by a variable that was merged into another is the sum over all that were.
 * Layers that do not depend on one another run side by side (``dagnet.scheduling``), with the
   numbers of running them in turn.
 """
@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .backend import blas_threads, get_array_module, limit_blas_threads
 from .errors import DagNNError, LayerError, ShapeError
+from .explaining import explain, explain_chains
+from .family import Family
 from .layer import Context
-from .plan import Plan
+from .plan import Plan, Unit, take_apart
 from .records import LayerRecord, Variable
 from .scheduling import OrderedSum, run_tasks
 
@@ -61,29 +63,35 @@ class Evaluation:
     def __init__(self, net: DagNN, plan: Plan, computing_derivative: bool):
         self.net = net
         self.plan = plan
+        self.units = dict(enumerate(plan.units))
+        self.order = list(self.units)
         self.computing_derivative = computing_derivative
         self.saved: dict[int, Any] = {}
         self.late: set[int] = set()
         self.pending_reads = list(plan.reads)
         self.lock = threading.Lock()
+        self.families: dict[int, Family] = {}
+        for unit in plan.units:
+            if unit.family is not None and unit.family not in self.families:
+                self.families[unit.family] = Family(unit.block)
         # Layers that draw numbers have a generator each, whatever the order in which they run.
         self.entropy = int(net.rng.integers(2**63))
         for record in net.layers:
             record.forward_time = record.backward_time = None
         self.kept_for_backward = self._find_kept() if computing_derivative else set()
-        self.workers, self.blas_threads = self._share_threads()
+        self.workers = self._count_workers()
 
     # Forward
 
     def forward(self, late_inputs: LateInputs | None) -> None:
-        """Run every layer whose inputs exist, then those that late inputs make possible."""
+        """Run every unit whose inputs exist, then those that late inputs make possible."""
         net, waiting = self.net, set()
 
-        def run(index: int) -> None:
-            if not self._run(index):
-                waiting.add(index)
+        def run(place: int) -> None:
+            if not self._run(place):
+                waiting.add(place)
 
-        self._run_tasks(self.plan.order, self.plan.needs, run)
+        self._run_tasks(self.order, dict(enumerate(self.plan.needs)), run)
         if waiting and late_inputs is not None:
             for name, value in late_inputs(Values(net)).items():
                 variable = net.get_var(name)
@@ -92,50 +100,88 @@ class Evaluation:
                 leader = self.plan.shared[net.get_var_index(name)]
                 net.vars[leader].value = value
                 self.late.add(leader)
-            order = [index for index in self.plan.order if index in waiting]
-            needs = {index: self.plan.needs[index] & waiting for index in order}
+            order, needs = self._take_apart(sorted(waiting))
+            self.order = [place for place in self.order if place not in waiting] + order
             self._run_tasks(order, needs, self._run)
 
-    def _run(self, index: int) -> bool:
-        """Run a layer forward; False if an input is missing."""
-        net, record = self.net, self.net.layers[index]
-        inputs = self._input_values(record)
+    def _take_apart(self, waiting: list[int]) -> tuple[list[int], dict[int, set[int]]]:
+        """Units that waited, chains layer by layer: late inputs may enter them anywhere.
+
+        A chain whose input came late, and all of it, is run as it is.
+        """
+        order, values = [], self.net.vars
+        for place in waiting:
+            unit = self.units[place]
+            complete = all(values[v].value is not None for v in unit.inputs)
+            inner = {v for i in unit.layers for v in self.net.layers[i].output_indexes}
+            if unit.family is None or (complete and self.late.isdisjoint(inner)):
+                order.append(place)
+                continue
+            for part in take_apart(self.plan, self.net, unit):
+                order.append(len(self.units))
+                self.units[order[-1]] = part
+                for v in part.inputs:
+                    self.pending_reads[v] += 1
+            for v in unit.inputs:
+                self.pending_reads[v] -= 1
+        writer = {v: place for place in order for v in self.units[place].outputs}
+        needs = {
+            place: {writer[v] for v in self.units[place].inputs if v in writer} for place in order
+        }
+        return order, needs
+
+    def _run(self, place: int) -> bool:
+        """Run a unit forward; False if an input is missing."""
+        net, unit = self.net, self.units[place]
+        inputs = [net.vars[v].value for v in unit.inputs]
         if any(value is None for value in inputs):
             return False
-        params = self._param_values(record)
+        params = self._param_values(unit)
         start = time.perf_counter()
-        rng = np.random.default_rng([self.entropy, index]) if record.block.random else None
-        context = Context(mode=net.mode, rng=rng)
+        keep = self.computing_derivative and not unit.recompute
         try:
-            outputs, saved = record.block.forward(inputs, params, context)
-            _check_count(record, "outputs", outputs, record.outputs)
-            record.block.update_statistics(inputs, outputs)
+            outputs, saved = self._forward(unit, inputs, params, keep)
+            _check_count("outputs", outputs, unit.outputs)
+            unit.block.update_statistics(inputs, outputs)
         except Exception as exc:
-            raise self._explain(exc, record, inputs, params, "forward") from exc
-        for v, value in zip(record.output_indexes, outputs):
-            net.vars[v].value = value
-        self._hand_out(index)
+            raise self._explain(exc, unit, inputs, params, "forward") from exc
+        for v, value in zip(unit.outputs, outputs):
+            self._hand_out(v, value)
         if self.computing_derivative:
-            self.saved[index] = saved
+            self.saved[place] = saved if keep else None
         del inputs, outputs, saved
-        self._release(record)
-        record.forward_time = time.perf_counter() - start
+        self._release(unit)
+        self._note_time(unit, "forward_time", time.perf_counter() - start)
         return True
 
-    def _hand_out(self, index: int) -> None:
-        """Give the outputs to merged layers' variables that are looked at after the evaluation."""
-        net = self.net
-        for copy in self.plan.copies[index][1:]:
-            net.layers[copy].forward_time = 0.0
-            for v in net.layers[copy].output_indexes:
-                variable = net.vars[v]
-                if variable.precious or variable.fanout == 0:
-                    variable.value = net.vars[self.plan.shared[v]].value
+    def _forward(self, unit: Unit, inputs: list, params: list, keep: bool) -> tuple[list, Any]:
+        random = unit.block.random
+        context = Context(
+            mode=self.net.mode,
+            rng=np.random.default_rng([self.entropy, unit.layers[0]]) if random else None,
+            derivatives=keep,
+            shared=self._shared(unit, params),
+        )
+        return unit.block.forward(inputs, params, context)
 
-    def _release(self, record: LayerRecord) -> None:
+    def _shared(self, unit: Unit, params: list) -> Any:
+        """What the unit's family shares."""
+        if unit.family is None:
+            return None
+        context = Context(mode=self.net.mode, derivatives=self.computing_derivative)
+        return self.families[unit.family].begin(params, context)
+
+    def _hand_out(self, v: int, value: Any) -> None:
+        """Give a value to its variable, and to merged ones that are looked at afterwards."""
+        variables = self.net.vars
+        for alias in self.plan.aliases[v]:
+            if alias == v or variables[alias].precious or variables[alias].fanout == 0:
+                variables[alias].value = value
+
+    def _release(self, unit: Unit) -> None:
         """Free the inputs that nothing reads any more."""
         with self.lock:
-            for v in self._inputs(record):
+            for v in unit.inputs:
                 self.pending_reads[v] -= 1
                 variable = self.net.vars[v]
                 if (
@@ -149,18 +195,17 @@ class Evaluation:
 
     def _find_kept(self) -> set[int]:
         """Variables whose value some layer's backward reads."""
-        layers = (self.net.layers[index] for index in self.plan.order)
         return {
             v
-            for record in layers
-            if record.block.backward_uses_inputs
-            for v in self._inputs(record)
+            for unit in self.plan.units
+            if unit.block.backward_uses_inputs or unit.recompute
+            for v in unit.inputs
         }
 
     # Backward
 
     def backward(self, der_outputs: Mapping[str, Any], hold_on: bool) -> None:
-        """Run the layers in reverse order, adding up derivatives of variables and parameters."""
+        """Run the units in reverse order, adding up derivatives of variables and parameters."""
         net = self.net
         given = self._given_ders(der_outputs)
         for variable in net.vars:
@@ -169,16 +214,16 @@ class Evaluation:
             # A parameter that this pass does not reach must not keep an earlier derivative.
             for parameter in net.params:
                 parameter.der = None
-        tasks = [index for index in reversed(self.plan.order) if index in self.saved]
+        tasks = [place for place in reversed(self.order) if place in self.saved]
         self.wanted = self._find_wanted()
         self.hold_on = hold_on
         self._make_sums(tasks, given)
-        written = {v: index for index in tasks for v in net.layers[index].output_indexes}
-        needs: dict[int, set[int]] = {index: set() for index in tasks}
-        for index in tasks:
-            for v in self._inputs(net.layers[index]):
+        written = {v: place for place in tasks for v in self.units[place].outputs}
+        needs: dict[int, set[int]] = {place: set() for place in tasks}
+        for place in tasks:
+            for v in self.units[place].inputs:
                 if v in written:
-                    needs[written[v]].add(index)
+                    needs[written[v]].add(place)
         self._run_tasks(tasks, needs, self._run_backward)
         for v, total in self.variable_sums.items():
             if v not in written and self.wanted[v]:
@@ -204,84 +249,108 @@ class Evaluation:
         """A sum for the derivative by each variable and parameter, over what reads it."""
         readers: dict[int, list] = {v: [] for v in given}
         users: dict[int, list] = {}
-        for index in tasks:
-            record = self.net.layers[index]
-            for place, v in enumerate(self._inputs(record)):
-                readers.setdefault(v, []).append((index, place))
-            for place, p in enumerate(record.param_indexes):
-                users.setdefault(p, []).append((index, place))
+        members: dict[int, list[int]] = {}
+        for task in tasks:
+            unit = self.units[task]
+            for i, v in enumerate(unit.inputs):
+                readers.setdefault(v, []).append((task, i))
+            if unit.family is not None:
+                members.setdefault(unit.family, []).append(task)
+                if len(members[unit.family]) > 1:
+                    continue
+            source = task if unit.family is None else ("family", unit.family)
+            for i, p in enumerate(unit.params):
+                users.setdefault(p, []).append((source, i))
         self.variable_sums = {
             v: OrderedSum(sources, given.get(v)) for v, sources in readers.items()
         }
         self.param_sums = {
             p: OrderedSum(sources, self.net.params[p].der) for p, sources in users.items()
         }
+        for family, places in members.items():
+            self.families[family].expect(places)
 
-    def _run_backward(self, index: int) -> None:
-        net, record = self.net, self.net.layers[index]
-        saved = self.saved.pop(index)
-        sums = [self.variable_sums.get(v) for v in record.output_indexes]
+    def _run_backward(self, place: int) -> None:
+        unit = self.units[place]
+        saved = self.saved.pop(place)
+        sums = [self.variable_sums.get(v) for v in unit.outputs]
         ders = [None if total is None else total.total for total in sums]
         if all(der is None for der in ders):
-            self._bring(index, [None] * len(record.inputs), [None] * len(record.params))
+            self._bring_inputs(place, unit, [None] * len(unit.inputs))
+            self._bring_params(place, unit, [None] * len(unit.params), None)
             return
-        inputs = self._input_values(record)
-        params = self._param_values(record)
-        copies = self.plan.copies[index]
-        for copy in copies:
-            self._settle_outputs(net.layers[copy], ders)
-        for v in record.output_indexes:
+        inputs = [self.net.vars[v].value for v in unit.inputs]
+        params = self._param_values(unit)
+        for v, der in zip(unit.outputs, ders):
+            self._settle_output(v, der)
             self.variable_sums.pop(v, None)
         del sums
         start = time.perf_counter()
-        needs = tuple(self.wanted[v] for v in self._inputs(record))
-        context = Context(mode=net.mode, needs=needs)
+        needs = tuple(self.wanted[v] for v in unit.inputs)
         try:
-            der_inputs, der_params = record.block.backward(inputs, params, ders, saved, context)
-            _check_count(record, "derivatives by inputs", der_inputs, record.inputs)
-            _check_count(record, "derivatives by parameters", der_params, record.params)
+            if unit.recompute:
+                _, saved = self._forward(unit, inputs, params, True)
+            context = Context(
+                mode=self.net.mode, needs=needs, uses=unit.uses, shared=self._shared(unit, params)
+            )
+            der_inputs, der_params = unit.block.backward(inputs, params, ders, saved, context)
+            _check_count("derivatives by inputs", der_inputs, unit.inputs)
+            if unit.family is None:
+                _check_count("derivatives by parameters", der_params, unit.params)
         except Exception as exc:
-            raise self._explain(exc, record, inputs, params, "backward") from exc
+            raise self._explain(exc, unit, inputs, params, "backward") from exc
         del saved, ders
-        der_inputs = [der if want else None for der, want in zip(der_inputs, needs)]
-        if len(copies) > 1:
-            der_params = [
-                self._observations(p, der, len(copies))
-                for p, der in zip(record.param_indexes, der_params)
-            ]
-        self._bring(index, der_inputs, der_params)
-        record.backward_time = time.perf_counter() - start
+        self._bring_inputs(
+            place, unit, [der if want else None for der, want in zip(der_inputs, needs)]
+        )
+        self._bring_params(place, unit, der_params, params)
+        self._note_time(unit, "backward_time", time.perf_counter() - start)
 
-    def _settle_outputs(self, record: LayerRecord, ders: list) -> None:
-        """Free values and derivatives of a layer's outputs, or let those that stay be seen."""
-        for v, der in zip(record.output_indexes, ders):
-            variable = self.net.vars[v]
+    def _settle_output(self, v: int, der: Any) -> None:
+        """Free value and derivative of an output, or let those that stay be seen."""
+        for alias in self.plan.aliases[v]:
+            variable = self.net.vars[alias]
             if variable.precious or not self.net.conserve_memory:
                 variable.der = der
             else:
                 variable.value = variable.der = None
 
-    def _observations(self, p: int, der: Any, copies: int) -> Any:
-        """What a merged layer brings to a parameter: as many observations as uses.
+    def _bring_inputs(self, place: int, unit: Unit, ders: list) -> None:
+        """Add a unit's derivatives by its inputs to the sums."""
+        for i, (v, der) in enumerate(zip(unit.inputs, ders)):
+            self.variable_sums[v].add((place, i), der)
 
-        A derivative is that of all uses already.
-        """
-        observed = self.net.params[p].train_method == "average" and self.net.mode == "normal"
-        return der * copies if observed and der is not None else der
-
-    def _bring(self, index: int, der_inputs: list, der_params: list) -> None:
-        """Add a layer's derivatives to the sums; hand over those that are then complete."""
-        net, record = self.net, self.net.layers[index]
-        for place, (v, der) in enumerate(zip(self._inputs(record), der_inputs)):
-            self.variable_sums[v].add((index, place), der)
-        for place, (p, der) in enumerate(zip(record.param_indexes, der_params)):
+    def _bring_params(self, place: int, unit: Unit, ders: Any, params: list | None) -> None:
+        """Add derivatives by parameters to the sums; hand over those that are then complete."""
+        source: Any = place
+        if unit.family is not None:
+            family = self.families[unit.family]
+            part = None if params is None else ders
+            if not family.add(place, part):
+                return
+            context = Context(mode=self.net.mode)
+            ders = family.finish(self._param_values(unit), context)
+            _check_count("derivatives by parameters", ders, unit.params)
+            source = ("family", unit.family)
+        elif unit.uses[0] > 1:
+            ders = [self._observations(p, der, unit.uses[0]) for p, der in zip(unit.params, ders)]
+        net = self.net
+        for i, (p, der) in enumerate(zip(unit.params, ders)):
             total, parameter = self.param_sums[p], net.params[p]
-            if not total.add((index, place), der):
+            if not total.add((source, i), der):
                 continue
             parameter.der = total.total
             if net.parameter_server is not None and not self.hold_on and parameter.der is not None:
                 net.parameter_server.push(parameter.name, parameter.der)
                 parameter.der = None
+
+    def _observations(self, p: int, der: Any, uses: int) -> Any:
+        """What a merged layer brings to a parameter: as many observations as uses.
+
+        A derivative is that of all uses already.
+        """
+        observed = self.net.params[p].train_method == "average" and self.net.mode == "normal"
+        return der * uses if observed and der is not None else der
 
     def _find_wanted(self) -> list[bool]:
         """Whether anybody reads the derivative by each variable.
@@ -296,77 +365,58 @@ class Evaluation:
             looked_at = net.vars[v].fanin == 0 or net.vars[v].precious
             if looked_at and leader not in self.late:
                 wanted[leader] = True
-        for index in self.plan.order:
-            record = net.layers[index]
-            passes = record.block.differentiable_inputs(len(record.inputs))
-            if record.params or any(
-                can and wanted[v] for can, v in zip(passes, self._inputs(record))
-            ):
-                for v in record.output_indexes:
+        for unit in (self.units[place] for place in self.order):
+            passes = unit.block.differentiable_inputs(len(unit.inputs))
+            if unit.params or any(can and wanted[v] for can, v in zip(passes, unit.inputs)):
+                for v in unit.outputs:
                     wanted[v] = True
         return wanted
 
     # Both
 
-    def _share_threads(self) -> tuple[int, int]:
-        """Worker threads, and threads that BLAS may use in each.
-
-        As many as BLAS would use alone, first for layers that can run side by side: on average
-        as many as the plan is wide.
-        """
+    def _count_workers(self) -> int:
+        """Worker threads: as many as BLAS would use alone; the layers then share them."""
         if self.net.device != "cpu":
-            return 1, 0
-        threads = blas_threads() if self.net.workers is None else self.net.workers
-        workers = max(1, min(threads, int(self.plan.width)))
-        return workers, max(1, threads // workers)
+            return 1
+        return max(1, blas_threads() if self.net.workers is None else self.net.workers)
 
     def _run_tasks(self, order: list[int], needs: Mapping[int, set[int]], run: Callable) -> None:
         if self.workers == 1:
             run_tasks(order, needs, run, 1)
             return
-        with limit_blas_threads(self.blas_threads):
+        with limit_blas_threads(1):
             run_tasks(order, needs, run, self.workers)
 
-    def _inputs(self, record: LayerRecord) -> list[int]:
-        """Indexes of the variables whose values a layer reads."""
-        return [self.plan.shared[v] for v in record.input_indexes]
+    def _note_time(self, unit: Unit, kind: str, seconds: float) -> None:
+        """Note the time of a unit at its first layer."""
+        for index in unit.layers:
+            for copy in self.plan.copies[index]:
+                setattr(self.net.layers[copy], kind, 0.0)
+        setattr(self.net.layers[unit.layers[0]], kind, seconds)
 
-    def _input_values(self, record: LayerRecord) -> list[Any]:
-        return [self.net.vars[v].value for v in self._inputs(record)]
-
-    def _param_values(self, record: LayerRecord) -> list[Any]:
-        params = [self.net.params[p] for p in record.param_indexes]
+    def _param_values(self, unit: Unit) -> list[Any]:
+        params = [self.net.params[p] for p in unit.params]
         for parameter in params:
             if parameter.value is None:
+                record = self._user(unit, parameter.name)
                 raise LayerError(
                     f"layer {record.name!r} ({record.type}): parameter {parameter.name!r} has no "
                     "value; load weights or call init_params()"
                 )
         return [parameter.value for parameter in params]
 
+    def _user(self, unit: Unit, parameter: str) -> LayerRecord:
+        records = [self.net.layers[index] for index in unit.layers]
+        return next(record for record in records if parameter in record.params)
+
     def _explain(
-        self, exc: Exception, record: LayerRecord, inputs: list, params: list, direction: str
+        self, exc: Exception, unit: Unit, inputs: list, params: list, direction: str
     ) -> Exception:
         """An error that names the layer, its arrays and their shapes."""
-        where = f"layer {record.name!r} ({record.type}), {direction}"
-        arrays = "; inputs " + _shapes(record.inputs, inputs)
-        if params:
-            arrays += "; parameters " + _shapes(record.params, params)
-        if isinstance(exc, ShapeError):
-            culprit = ""
-            if exc.input is not None and exc.input < len(record.inputs):
-                culprit = f", input {record.inputs[exc.input]!r}"
-            elif exc.param is not None and exc.param < len(record.params):
-                culprit = f", parameter {record.params[exc.param]!r}"
-            return ShapeError(f"{where}{culprit}: {exc}{arrays}", input=exc.input, param=exc.param)
-        return LayerError(f"{where}: {type(exc).__name__}: {exc}{arrays}")
-
-
-def _shapes(names: list[str], arrays: list) -> str:
-    return ", ".join(
-        f"{name} {'freed' if a is None else tuple(getattr(a, 'shape', ()))}"
-        for name, a in zip(names, arrays)
-    )
+        net = self.net
+        if unit.family is None:
+            return explain(exc, net.layers[unit.layers[0]], inputs, params, direction)
+        return explain_chains(exc, net, self.plan, unit, inputs, direction)
 
 
 def _spread(der: Any, variable: Variable) -> Any:
@@ -383,6 +433,6 @@ def _spread(der: Any, variable: Variable) -> Any:
         ) from None
 
 
-def _check_count(record: LayerRecord, what: str, received: list, names: list[str]) -> None:
-    if len(received) != len(names):
-        raise LayerError(f"returned {len(received)} {what}, expected {len(names)}")
+def _check_count(what: str, received: list, expected: Sequence) -> None:
+    if len(received) != len(expected):
+        raise LayerError(f"returned {len(received)} {what}, expected {len(expected)}")

@@ -32,6 +32,8 @@ class FusedLayer(Layer):
     is run: observations for parameters of train method ``average`` (moments) count that often,
     derivatives do not.
 
+    ``saved_bytes`` is asked for one chain, with the size of its input.
+
     Outputs and derivatives are those of running the layers in turn, to rounding.
     """
 
@@ -50,13 +52,6 @@ class FusedLayer(Layer):
     def finish(self, total: Any, params: Arrays, shared: Any, context: Context) -> list:
         """Derivatives by the parameters (or observations) from the sum of all parts."""
         raise TypeError(f"{type(self).__name__} does not define finish")
-
-    def saved_bytes(self, input_size: Sequence[float]) -> float:
-        """Expected bytes that one chain's forward keeps for backward, single precision.
-
-        ``input_size`` is (N, C, H, W).
-        """
-        return 0.0
 
 
 @dataclass(frozen=True)

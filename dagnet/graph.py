@@ -37,6 +37,7 @@ class Graph:
         self._param_index: dict[str, int] = {}
         self._writer: dict[str, str] = {}
         self._order: list[int] = []
+        self._version = 0
 
     # Looking up
 
@@ -244,6 +245,7 @@ class Graph:
             record.output_indexes = [self._var_index[v] for v in record.outputs]
             record.param_indexes = [self._param_index[p] for p in record.params]
         self._order = order
+        self._version += 1
 
     def to_networkx(self) -> networkx.DiGraph:
         """The graph with a node for each layer and variable.

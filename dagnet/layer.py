@@ -9,8 +9,10 @@ what the engine does around a layer (fan-in of derivatives, freeing of memory) i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,6 +81,10 @@ class Layer:
         Whether ``forward`` draws numbers from ``context.rng``, which others do not get.
     """
 
+    # Counts assignments to settings of any layer: what was planned with them then is out of date.
+    changes: ClassVar[Iterator[int]] = itertools.count(1)
+    changed: ClassVar[int] = 0
+
     type_name: ClassVar[str] = ""
     num_inputs: ClassVar[tuple[int, int | None]] = (1, 1)
     num_outputs: ClassVar[tuple[int, int | None]] = (1, 1)
@@ -86,6 +92,11 @@ class Layer:
     backward_uses_inputs: ClassVar[bool] = True
     mergeable: ClassVar[bool] = True
     random: ClassVar[bool] = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in _setting_names(type(self)):
+            Layer.changed = next(Layer.changes)
 
     def forward(self, inputs: Arrays, params: Arrays, context: Context) -> tuple[list, Any]:
         """Compute the outputs.
@@ -143,6 +154,16 @@ class Layer:
         """Receptive field of each output in each input: ``[input][output]``."""
         return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]
 
+    def saved_bytes(self, input_sizes: Sequence[Size]) -> float:
+        """Expected bytes of what ``forward`` keeps for ``backward``, in single precision.
+
+        Its inputs, where ``backward_uses_inputs``, are not counted. By default nothing, or as much
+        as the outputs for a layer that does without its inputs.
+        """
+        if self.backward_uses_inputs:
+            return 0.0
+        return sum(4.0 * size.count for size in self.get_output_sizes(input_sizes) if size.known)
+
     # Parameters
 
     def init_params(self, rng: np.random.Generator, dtype: Any = np.float32) -> list[np.ndarray]:
@@ -192,7 +213,12 @@ class Layer:
     @classmethod
     def setting_names(cls) -> tuple[str, ...]:
         """Names of the settings that the constructor accepts."""
-        return tuple(f.name for f in dataclasses.fields(cls) if f.init)
+        return _setting_names(cls)
+
+
+@cache
+def _setting_names(kind: type[Layer]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind) if f.init)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -16,6 +16,7 @@ from .execution import Evaluation, LateInputs
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
 from .layer import Layer, layer_class
+from .memory import fit
 from .parameter_server import ParameterServer
 from .plan import Plan, make_plan
 from .printing import print_network
@@ -25,6 +26,8 @@ FORMAT = "dagnet.DagNN"
 # Written by dagnet.checkpoint: a network with the state of its training.
 CHECKPOINT_FORMAT = "dagnet.checkpoint"
 FORMAT_VERSION = 1
+# Training and validation alternate; a tracker has a plan for each kind of image.
+PLANS_KEPT = 8
 _MODES = {"normal": "normal", "train": "normal", "test": "test"}
 
 
@@ -68,6 +71,7 @@ class DagNN(Graph):
         self.late_variables: list[Variable] = []
         self._mode = "normal"
         self._device = "cpu"
+        self._plans: dict[tuple, Plan] = {}
 
     @property
     def mode(self) -> str:
@@ -94,6 +98,7 @@ class DagNN(Graph):
         hold_on: bool = False,
         outputs: Iterable[str] | None = None,
         plan: bool = True,
+        memory_budget: float | None = None,
     ) -> None:
         """Compute variables from ``inputs`` and, where asked for, derivatives.
 
@@ -118,9 +123,14 @@ class DagNN(Graph):
             What is asked for, besides ``der_outputs``; layers that it does not depend on are not
             run. By default everything is computed.
         plan : bool
-            Run layers that compute the same once (``plan()`` tells which); the results are those
-            of running every layer in turn, to rounding. Without ``conserve_memory``, where every
-            value and derivative is looked at, each layer runs in any case.
+            Run layers that compute the same once, and chains of layers as one (``plan()`` tells
+            which); the results are those of running every layer in turn, to rounding. Without
+            ``conserve_memory``, where every value and derivative is looked at, each layer runs in
+            any case.
+
+        memory_budget : float, optional
+            Bytes that values, derivatives and what layers keep may take, as ``plan`` expects them:
+            forward of as many units as necessary is run a second time in backward.
 
         Raises
         ------
@@ -129,7 +139,8 @@ class DagNN(Graph):
         UnknownNameError
             If a name is not a variable's.
         DagNNError
-            If a derivative is asked for from a variable that was not computed.
+            If a derivative is asked for from a variable that was not computed, or the memory
+            budget cannot be met.
         ShapeError, LayerError
             If a layer cannot work with what it is given; layer, variables and shapes are named.
         """
@@ -148,17 +159,88 @@ class DagNN(Graph):
         self.late_variables = []
         for name, value in inputs.items():
             self.get_var(name).value = value
-        asked = None if outputs is None else [*outputs, *der_outputs]
-        merge = plan and self.conserve_memory
-        what = make_plan(self, outputs=asked, given=inputs, merge=merge)
+        what = self._plan(
+            inputs, der_outputs, outputs, plan and self.conserve_memory, memory_budget
+        )
         evaluation = Evaluation(self, what, computing_derivative=bool(der_outputs))
         evaluation.forward(late_inputs)
         if der_outputs:
             evaluation.backward(der_outputs, hold_on)
 
-    def plan(self, outputs: Iterable[str] | None = None) -> Plan:
-        """What ``eval`` runs when ``outputs`` (default: all) is asked for; it can be printed."""
-        return make_plan(self, outputs=outputs, merge=self.conserve_memory)
+    def plan(
+        self,
+        outputs: Iterable[str] | None = None,
+        *,
+        input_sizes: Mapping[str, Sequence[int]] | None = None,
+        memory_budget: float | None = None,
+    ) -> Plan:
+        """What ``eval`` runs when ``outputs`` (default: all) is asked for; it can be printed.
+
+        Parameters
+        ----------
+        outputs : names of variables, optional
+        input_sizes : dict of name to (N, C, H, W), optional
+            With it the memory that is expected is known.
+        memory_budget : float, optional
+            As in ``eval``; it needs ``input_sizes``.
+
+        Raises
+        ------
+        DagNNError
+            If the budget cannot be met.
+        """
+        sizes = self.get_var_sizes(input_sizes or {})
+        merge = self.conserve_memory
+        plan = make_plan(self, outputs=outputs, merge=merge, sizes=sizes, device=self.device)
+        return fit(self, plan, sizes, memory_budget)
+
+    def _plan(
+        self,
+        inputs: Mapping[str, Any],
+        der_outputs: Mapping[str, Any],
+        outputs: Iterable[str] | None,
+        merge: bool,
+        memory_budget: float | None,
+    ) -> Plan:
+        """The plan of an evaluation; the last few are kept."""
+        asked = None if outputs is None else [*outputs, *der_outputs]
+        shapes = {
+            v.name: v.value.shape
+            for v in self.vars
+            if v.value is not None and len(getattr(v.value, "shape", ())) == 4
+        }
+        key = (
+            self._version,
+            Layer.changed,
+            tuple(map(id, [record.block for record in self.layers])),
+            tuple(v.precious for v in self.vars),
+            tuple(v.value is not None for v in self.vars),
+            tuple(shapes.items()),
+            tuple(inputs),
+            tuple(der_outputs),
+            None if asked is None else tuple(asked),
+            merge,
+            memory_budget,
+            self.device,
+        )
+        if key not in self._plans:
+            sizes = self.get_var_sizes(shapes)
+            plan = make_plan(
+                self,
+                outputs=asked,
+                given=inputs,
+                seen=der_outputs,
+                merge=merge,
+                present=[i for i, v in enumerate(self.vars) if v.value is not None],
+                sizes=sizes,
+                device=self.device,
+            )
+            if memory_budget is not None:
+                plan = fit(self, plan, sizes, memory_budget)
+            while len(self._plans) >= PLANS_KEPT:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = plan
+        return self._plans[key]
 
     def set_parameter_server(self, server: ParameterServer) -> None:
         """Send derivatives of parameters to ``server``."""

@@ -1,55 +1,117 @@
-"""What of a network is run, and in what order: equal layers once, needless ones not at all.
+"""What of a network is run, and in what order.
 
-Layers of one type, with equal settings, that read the same variables and parameters compute the
-same value. Of such a group the plan runs the first; the others' outputs are its outputs. Their
-readers' derivatives add up before its one backward pass. In the unrolled network of DSiam the
-template's features are computed once, not once a frame.
+Equal layers once: layers of one type, with equal settings, that read the same variables and
+parameters compute the same value. Of such a group the plan runs the first; the others' outputs
+are its outputs, and their readers' derivatives add up before its one backward pass. In the
+unrolled network of DSiam the template's features are computed once, not once a frame.
+
+Needless layers not at all: those that nothing asked for depends on.
+
+Chains as one: layers for which a faster joint way is known (``dagnet.fusion``) run as one unit,
+and equal chains whose inputs exist at the same time as one call. Which ones those are follows
+from the depth of each chain: the number of chains that its input comes through. Chains of one
+depth do not depend on one another, so bringing them together makes no cycle.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import heapq
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .errors import DagNNError
+from .fusion import Chain, FusedLayer, Surroundings, find_chains
+from .geometry import Size
 from .layer import Layer
 
 if TYPE_CHECKING:
     from .net import DagNN
 
+# Equal chains in one call: their products then have rows enough to use the filters well, and what
+# the call needs beside the results stays small.
+CHAINS_AT_ONCE = 4
+
 
 @dataclass(frozen=True)
-class Plan:
-    """The layers that an evaluation runs.
+class Unit:
+    """What is run at a time: a layer, or equal chains of layers by one ``FusedLayer``.
 
     Attributes
     ----------
-    order : list of int
-        Indexes of the layers to run, in order.
+    block : Layer
+    chains : tuple of tuples of int
+        The layers of each chain; a plain layer is one chain of one layer.
+    inputs, outputs : tuples of int
+        Indexes of the variables that hold the values, chain after chain.
+    params : tuple of int
+        Indexes of parameters.
+    uses : tuple of int
+        For each chain the number of equal ones that it stands for, itself included.
+    family : int or None
+        Units of fused layers with one number share prepared parameters.
+    recompute : bool
+        Whether forward is run again in backward, instead of keeping what backward needs.
+    """
+
+    block: Layer
+    chains: tuple[tuple[int, ...], ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    params: tuple[int, ...]
+    uses: tuple[int, ...]
+    family: int | None = None
+    recompute: bool = False
+
+    @property
+    def layers(self) -> list[int]:
+        """Indexes of the layers that the unit runs."""
+        return [index for chain in self.chains for index in chain]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units that an evaluation runs.
+
+    Attributes
+    ----------
+    units : list of Unit
+        In order.
+    needs : list of set of int
+        For each unit the places of those that write what it reads.
     copies : dict of int to list of int
-        For each of them the layers that it stands for, itself first.
+        For each layer to run the layers that it stands for, itself first.
     shared : list of int
         For each variable the one whose value it has: its own index unless it was merged.
     pruned : list of int
         Layers that nothing asked for depends on.
     reads : list of int
-        How many of the layers to run read each variable.
-    needs : dict of int to set of int
-        For each layer to run those that write what it reads.
+        How many times units read each variable.
+    aliases : list of list of int
+        For each variable those whose value it holds, itself first; empty for a merged one.
     types : dict of int to str
         Type of each layer, for the summary.
+    peak_bytes : float
+        Expected memory of variables, derivatives and what layers keep, at its height, in single
+        precision; NaN where the sizes of variables are not known. Parameters, and what a layer
+        needs while it runs, come on top.
     """
 
-    order: list[int]
+    units: list[Unit]
+    needs: list[set[int]]
     copies: dict[int, list[int]]
     shared: list[int]
     pruned: list[int]
     reads: list[int]
-    needs: dict[int, set[int]]
-    types: dict[int, str]
+    aliases: list[list[int]]
+    types: dict[int, str] = field(repr=False)
+    peak_bytes: float = float("nan")
+
+    @property
+    def order(self) -> list[int]:
+        """Indexes of the layers to run."""
+        return [index for unit in self.units for index in unit.layers]
 
     @property
     def merged(self) -> list[int]:
@@ -57,24 +119,47 @@ class Plan:
         return [copy for group in self.copies.values() for copy in group[1:]]
 
     @property
-    def width(self) -> float:
-        """How many layers can run side by side on average: layers by the longest chain of them."""
-        height: dict[int, int] = {}
-        for index in self.order:
-            height[index] = 1 + max((height[i] for i in self.needs[index]), default=0)
-        return len(self.order) / max(height.values(), default=1)
+    def fused(self) -> list[int]:
+        """Layers that run as part of a chain."""
+        return [i for unit in self.units if unit.family is not None for i in unit.layers]
 
     def __str__(self) -> str:
-        total = len(self.order) + len(self.merged) + len(self.pruned)
+        merged = self.merged
+        ran = len(self.order)
         lines = [
-            f"layers {total}: {len(self.order)} are run, {len(self.merged)} are merged into one of "
-            f"those, {len(self.pruned)} are not needed"
+            f"layers {ran + len(merged) + len(self.pruned)}: {ran} are run, {len(merged)} are "
+            f"merged into one of those, {len(self.pruned)} are not needed"
         ]
-        for what, layers in (("merged", self.merged), ("not needed", self.pruned)):
+        for what, layers in (("merged", merged), ("not needed", self.pruned)):
             if layers:
-                counts = Counter(self.types[i] for i in layers).most_common()
-                lines.append(f"{what}: " + ", ".join(f"{count} {kind}" for kind, count in counts))
+                lines.append(f"{what}: {self._count(layers)}")
+        chains = [unit for unit in self.units if unit.family is not None]
+        if chains:
+            fused = self.fused
+            count = sum(len(unit.chains) for unit in chains)
+            sizes = Counter(len(unit.chains) for unit in chains)
+            calls = ", ".join(
+                f"{number} of {size}" for size, number in sorted(sizes.items(), reverse=True)
+            )
+            lines += [
+                f"fused: {len(fused)} layers into {count} chains ({self._count(fused)})",
+                f"batched: {count} chains run in {len(chains)} calls ({calls} chains)",
+            ]
+        again = [unit for unit in self.units if unit.recompute]
+        if again:
+            count = sum(len(unit.chains) for unit in again)
+            lines.append(f"recomputed in backward: {count} chains")
+        lines.append(f"units: {len(self.units)}")
+        if self.peak_bytes == self.peak_bytes:
+            lines.append(
+                f"expected peak: {self.peak_bytes / 2**20:.0f} MiB of values, derivatives and what "
+                "layers keep"
+            )
         return "\n".join(lines)
+
+    def _count(self, layers: Iterable[int]) -> str:
+        counts = Counter(self.types[i] for i in layers).most_common()
+        return ", ".join(f"{count} {kind}" for kind, count in counts)
 
 
 def make_plan(
@@ -82,7 +167,11 @@ def make_plan(
     *,
     outputs: Iterable[str] | None = None,
     given: Iterable[str] = (),
+    seen: Iterable[str] = (),
     merge: bool = True,
+    present: Collection[int] | None = None,
+    sizes: Mapping[str, Size] | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """Plan an evaluation of a network as it stands now.
 
@@ -92,8 +181,16 @@ def make_plan(
         What is asked for; by default everything that the network computes.
     given : names of variables
         Those whose values the caller brings; their own layers are not merged.
+    seen : names of variables
+        Those that the caller gives a derivative for.
     merge : bool
-        Whether equal layers are run once.
+        Whether equal layers are run once and chains as one; else each layer is a unit.
+    present : indexes of variables, optional
+        Those that have a value before the evaluation; by default all that no layer writes. Chains
+        that wait for something else are not brought together with those that do not.
+    sizes : dict of name to Size, optional
+        Sizes of variables, where they are known: chains of one size are brought together.
+    device : 'cpu' or 'gpu'
 
     Raises
     ------
@@ -102,38 +199,35 @@ def make_plan(
     """
     given = {net.get_var_index(name) for name in given}
     chosen, pruned = _choose(net, outputs)
-    shared = list(range(len(net.vars)))
-    first: dict[Any, int] = {}
-    copies: dict[int, list[int]] = {}
-    for index in chosen:
-        record = net.layers[index]
-        alike = record.block.mergeable and not record.block.random
-        if merge and alike and not given.intersection(record.output_indexes):
-            signature = (
-                type(record.block),
-                settings_key(record.block),
-                tuple(shared[v] for v in record.input_indexes),
-                tuple(record.param_indexes),
-                len(record.outputs),
-            )
-            leader = first.setdefault(signature, index)
-        else:
-            leader = index
-        copies.setdefault(leader, []).append(index)
-        for own, other in zip(record.output_indexes, net.layers[leader].output_indexes):
-            shared[own] = other
+    copies, shared = _merge(net, chosen, given, merge)
     order = [index for index in chosen if index in copies]
+    aliases: list[list[int]] = [[] for _ in net.vars]
+    for v, leader in enumerate(shared):
+        # The leader comes first: it is not merged, so it is its own leader.
+        aliases[leader].insert(0 if v == leader else len(aliases[leader]), v)
+    units = [_plain(net, index, shared, copies) for index in order]
+    if merge:
+        visible = {
+            shared[v]
+            for v, variable in enumerate(net.vars)
+            if variable.precious or variable.fanout == 0
+        }
+        visible.update(shared[net.get_var_index(name)] for name in seen)
+        readers: dict[int, list[int]] = {}
+        for unit in units:
+            for v in unit.inputs:
+                readers.setdefault(v, []).append(unit.chains[0][0])
+        around = Surroundings(net, order, shared, readers, visible | given, given)
+        chains = [c for c in find_chains(device, around) if _alike(c, copies)]
+        if chains:
+            units = _fuse(net, units, chains, copies, present, sizes or {})
     reads = [0] * len(net.vars)
-    for index in order:
-        for v in net.layers[index].input_indexes:
-            reads[shared[v]] += 1
-    writer = {v: index for index in order for v in net.layers[index].output_indexes}
-    needs = {
-        index: {writer[shared[v]] for v in net.layers[index].input_indexes if shared[v] in writer}
-        for index in order
-    }
+    for unit in units:
+        for v in unit.inputs:
+            reads[v] += 1
     types = {i: record.type for i, record in enumerate(net.layers)}
-    return Plan(order, copies, shared, pruned, reads, needs, types)
+    units, needs = _sort(units, {index: place for place, index in enumerate(order)})
+    return Plan(units, needs, copies, shared, pruned, reads, aliases, types)
 
 
 def _choose(net: DagNN, outputs: Iterable[str] | None) -> tuple[list[int], list[int]]:
@@ -151,17 +245,146 @@ def _choose(net: DagNN, outputs: Iterable[str] | None) -> tuple[list[int], list[
     return [i for i in order if i in chosen], [i for i in order if i not in chosen]
 
 
+def _merge(
+    net: DagNN, chosen: list[int], given: set[int], merge: bool
+) -> tuple[dict[int, list[int]], list[int]]:
+    """``copies`` and ``shared`` of the plan."""
+    shared = list(range(len(net.vars)))
+    first: dict[Any, int] = {}
+    copies: dict[int, list[int]] = {}
+    for index in chosen:
+        record = net.layers[index]
+        alike = record.block.mergeable and not record.block.random
+        leader = index
+        if merge and alike and not given.intersection(record.output_indexes):
+            signature = (
+                type(record.block),
+                settings_key(record.block),
+                tuple(shared[v] for v in record.input_indexes),
+                tuple(record.param_indexes),
+                len(record.outputs),
+            )
+            leader = first.setdefault(signature, index)
+        copies.setdefault(leader, []).append(index)
+        for own, other in zip(record.output_indexes, net.layers[leader].output_indexes):
+            shared[own] = other
+    return copies, shared
+
+
+def _plain(net: DagNN, index: int, shared: list[int], copies: Mapping[int, list[int]]) -> Unit:
+    """A unit of one layer."""
+    record = net.layers[index]
+    return Unit(
+        block=record.block,
+        chains=((index,),),
+        inputs=tuple(shared[v] for v in record.input_indexes),
+        outputs=tuple(record.output_indexes),
+        params=tuple(record.param_indexes),
+        uses=(len(copies[index]),),
+    )
+
+
+def take_apart(plan: Plan, net: DagNN, unit: Unit) -> list[Unit]:
+    """The layers of a unit as units of their own, in order."""
+    return [_plain(net, index, plan.shared, plan.copies) for index in unit.layers]
+
+
+def _fuse(
+    net: DagNN,
+    units: list[Unit],
+    chains: list[Chain],
+    copies: Mapping[int, list[int]],
+    present: Collection[int] | None,
+    sizes: Mapping[str, Size],
+) -> list[Unit]:
+    """Put chains in place of their layers, those that can run at one time in one unit."""
+    by_head = {chain.layers[0]: chain for chain in chains}
+    inside = {index for chain in chains for index in chain.layers}
+    if present is None:
+        present = {v for v, variable in enumerate(net.vars) if variable.fanin == 0}
+    ready, depth = set(present), [0] * len(net.vars)
+    families: dict[Any, tuple[int, FusedLayer]] = {}
+    groups: dict[Any, list[Chain]] = {}
+    result = []
+    for unit in units:
+        index = unit.chains[0][0]
+        chain = by_head.get(index)
+        if chain is not None:
+            key = (type(chain.block), chain.block.key(), chain.params)
+            family, _ = families.setdefault(key, (len(families), chain.block))
+            level = depth[chain.input]
+            groups.setdefault((chain.input in ready, level, family), []).append(chain)
+            outputs, runs = chain.outputs, chain.input in ready
+            level += 1
+        elif index in inside:
+            continue
+        else:
+            result.append(unit)
+            outputs, runs = unit.outputs, ready.issuperset(unit.inputs)
+            level = max((depth[v] for v in unit.inputs), default=0)
+        for v in outputs:
+            depth[v] = level
+            if runs:
+                ready.add(v)
+    blocks = dict(families.values())
+    for (_, _, family), group in groups.items():
+        known = [sizes.get(net.vars[chain.input].name) for chain in group]
+        if all(size is not None and size.known for size in known):
+            areas = {chain: -size.count for chain, size in zip(group, known)}
+            group = sorted(group, key=areas.__getitem__)
+        for first in range(0, len(group), CHAINS_AT_ONCE):
+            part = group[first : first + CHAINS_AT_ONCE]
+            result.append(
+                Unit(
+                    block=blocks[family],
+                    chains=tuple(chain.layers for chain in part),
+                    inputs=tuple(chain.input for chain in part),
+                    outputs=tuple(v for chain in part for v in chain.outputs),
+                    params=part[0].params,
+                    uses=tuple(len(copies[chain.layers[0]]) for chain in part),
+                    family=family,
+                )
+            )
+    return result
+
+
+def _alike(chain: Chain, copies: Mapping[int, list[int]]) -> bool:
+    """Whether each layer of a chain stands for as many layers as the others."""
+    return len({len(copies[index]) for index in chain.layers}) == 1
+
+
+def _sort(units: list[Unit], places: Mapping[int, int]) -> tuple[list[Unit], list[set[int]]]:
+    """Units in an order in which they can run, as near as possible to that of their layers."""
+    units = sorted(units, key=lambda unit: places[unit.chains[0][0]])
+    writer = {v: place for place, unit in enumerate(units) for v in unit.outputs}
+    needs = [{writer[v] for v in unit.inputs if v in writer} for unit in units]
+    followers: list[list[int]] = [[] for _ in units]
+    for place, needed in enumerate(needs):
+        for other in needed:
+            followers[other].append(place)
+    missing = [len(needed) for needed in needs]
+    ready = [place for place, count in enumerate(missing) if count == 0]
+    order = []
+    while ready:
+        place = heapq.heappop(ready)
+        order.append(place)
+        for follower in followers[place]:
+            missing[follower] -= 1
+            if missing[follower] == 0:
+                heapq.heappush(ready, follower)
+    if len(order) != len(units):
+        stuck = [units[place].block for place, count in enumerate(missing) if count]
+        raise DagNNError(f"chains were brought together that depend on one another: {stuck}")
+    new = {place: i for i, place in enumerate(order)}
+    return [units[i] for i in order], [{new[j] for j in needs[i]} for i in order]
+
+
 def settings_key(block: Layer) -> tuple:
     """A layer's settings as something that can be compared and hashed.
 
     Arrays among them are equal if they are the same object.
     """
-    return tuple(_freeze(getattr(block, name)) for name in _setting_names(type(block)))
-
-
-@cache
-def _setting_names(kind: type[Layer]) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(kind) if f.init)
+    return tuple(_freeze(getattr(block, name)) for name in block.setting_names())
 
 
 def _freeze(value: Any) -> Any:

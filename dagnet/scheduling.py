@@ -205,10 +205,19 @@ class OrderedSum:
         Who brings a term, in the order of addition; each brings one, or None.
     start : array or None
         What the sum begins with; it is not written to.
+    add : function, optional
+        ``add(total, term)`` returns the sum of two terms and may write to its first argument,
+        which is a term. By default arrays are added, and no term is written to.
     """
 
-    def __init__(self, sources: Sequence[Hashable], start: Any = None):
+    def __init__(
+        self,
+        sources: Sequence[Hashable],
+        start: Any = None,
+        add: Callable[[Any, Any], Any] | None = None,
+    ):
         self._sources = list(sources)
+        self._add = add
         self._next = 0
         self._early: dict[Hashable, Any] = {}
         self._total = start
@@ -229,6 +238,8 @@ class OrderedSum:
             return
         if self._total is None:
             self._total = term
+        elif self._add is not None:
+            self._total = self._add(self._total, term)
         elif self._owned:
             self._total += term
         else:
