@@ -68,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="otb", help="conventions of the scores"
     )
+    parser.add_argument(
+        "--init-polygon",
+        action="store_true",
+        help="where a sequence has polygons, start trackers from the first one, as dsiam_net.track "
+        "does, in place of the first box",
+    )
     parser.add_argument("--out", metavar="DIR", default="evaluation", help="where to write")
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="processes side by side (default: as many as cores)"
@@ -162,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         features=[name.strip() for name in layers.split(",")] if layers else None,
         fusion_map=options.sumweights,
         device=options.device,
+        polygon=options.init_polygon,
     )
     sequences = _sequences(options)
     out = Path(options.out)

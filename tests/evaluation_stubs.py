@@ -65,6 +65,7 @@ class Drifting:
     wait: float = 0.0
     marked: int | None = None
     end: bool = False
+    polygon: bool = False
 
     def create(self):
         source = self
@@ -89,6 +90,7 @@ class Environment:
     """A source whose tracker answers with the number of BLAS threads of its process."""
 
     name: str = "environment"
+    polygon: bool = False
 
     def create(self):
         class Tracker(DriftingTracker):

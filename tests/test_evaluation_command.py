@@ -19,8 +19,9 @@ from dsiam_net.evaluation.trackers import (
     parse_trackers,
 )
 from dsiam_net.opencv_trackers import CLASSES, opencv_trackers
+from dsiam_net.sequences import read_otb
 from dsiam_net.tracker import create_tracker
-from dsiam_net.tracking import save_boxes, track
+from dsiam_net.tracking import save_boxes, track, track_sequence
 from dsiam_net.weights import load_weights
 from evaluation_stubs import write_sequence
 from golden import ROOT
@@ -174,6 +175,31 @@ def test_what_results_depend_on_is_described(weights, tmp_path):
     for other in ({"preset": "siamfc"}, {"features": ("conv4",)}, {"weights": __file__}):
         changed = NetworkTracker(**{"name": "dsiam", "weights": str(weights), **other})
         assert changed.describe() != source.describe()
+
+
+def test_a_polygon_is_where_trackers_start_if_asked_for(data, weights, tmp_path, capsys):
+    sequence = read_otb(data / "A")
+    x, y, w, h = sequence.boxes[0]
+    polygon = [x + 2, y - 3, x + w + 3, y + 3, x + w - 2, y + h + 2, x - 3, y + h - 3]
+    (data / "A" / "groundtruth_poly.txt").write_text((",".join(map(str, polygon)) + "\n") * 3)
+    arguments = [
+        "--trackers", "dsiamm", "opencv-mil", "--weights", str(weights), "--data", str(data),
+        "--no-plots", "--jobs", "1", "--out",
+    ]  # fmt: skip
+    assert main([*arguments, str(tmp_path / "box")]) == 0
+    assert main([*arguments, str(tmp_path / "polygon"), "--init-polygon"]) == 0
+    boxes, polygons = (
+        {n: read_run(tmp_path / kind / "results" / "OTB" / "dsiamm", n).boxes[0] for n in "AB"}
+        for kind in ("box", "polygon")
+    )
+    tracked = track_sequence(create_tracker("dsiamm", load_weights(weights)), read_otb(data / "A"))
+    assert polygons["A"][1:].tolist() == tracked.boxes[1:].tolist() != boxes["A"][1:].tolist()
+    assert polygons["A"][0].tolist() == boxes["A"][0].tolist() == sequence.boxes[0].tolist()
+    assert polygons["B"].tolist() == boxes["B"].tolist()  # has none
+    # What started elsewhere is not mixed.
+    for folder, more in (("box", ["--init-polygon"]), ("polygon", [])):
+        with pytest.raises(ValueError, match=r"dsiamm there were made with other start"):
+            main([*arguments, str(tmp_path / folder), *more])
 
 
 def test_opencvs_trackers_are_recorded(tmp_path):

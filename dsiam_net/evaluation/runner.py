@@ -27,6 +27,7 @@ from dagnet import atomic_write
 
 from ..sequences import Sequence as Video
 from ..sequences import read_regions
+from ..sources import first_region
 from .results import boxes_file, write_run
 
 THREAD_VARIABLES = (
@@ -38,9 +39,13 @@ THREAD_VARIABLES = (
 
 
 class Source(Protocol):
-    """Where a tracker comes from; it is sent to other processes."""
+    """Where a tracker comes from; it is sent to other processes.
+
+    ``polygon`` says whether it starts from the first polygon, where a sequence has polygons.
+    """
 
     name: str
+    polygon: bool
 
     def create(self) -> Any:
         """A tracker with ``init(image, box)`` and ``update(image) -> box``."""
@@ -60,18 +65,20 @@ class Job:
     error: str | None = None
 
 
-def record(tracker: Any, sequence: Video) -> tuple[np.ndarray, np.ndarray]:
+def record(tracker: Any, sequence: Video, polygon: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Track a sequence from its first box.
 
     Parameters
     ----------
     tracker : object with ``init(image, box)`` and ``update(image)``, which returns the box
     sequence : Sequence
+    polygon : bool
+        Start from the first polygon instead, where there are polygons, as ``track_sequence`` does.
 
     Returns
     -------
     boxes : float64 array (T, 4)
-        x, y, w, h, 1-based; the first is the one given.
+        x, y, w, h, 1-based; the first is the sequence's.
     times : float64 array (T,)
         Seconds that ``init`` and each ``update`` took, without the reading of the image.
 
@@ -89,7 +96,7 @@ def record(tracker: Any, sequence: Video) -> tuple[np.ndarray, np.ndarray]:
         image = sequence.frame(index)
         start = time.perf_counter()
         if index == 0:
-            tracker.init(image, boxes[0])
+            tracker.init(image, first_region(sequence) if polygon else boxes[0])
         else:
             boxes[index] = tracker.update(image)
         times[index] = time.perf_counter() - start
@@ -259,7 +266,7 @@ def _track(source: Source, sequence: Video, root: str, sender: Connection) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        boxes, times = record(source.create(), sequence)
+        boxes, times = record(source.create(), sequence, source.polygon)
         write_run(root, source.name, sequence.name, boxes, times)
         error = None
     except Exception as exc:

@@ -38,6 +38,7 @@ class NetworkTracker:
     features : names of the feature layers, by default the network's
     fusion_map : path of a learned fusion map; for 'dsiamm' alone
     device : 'cpu' or 'gpu'
+    polygon : whether it starts from the first polygon, where a sequence has polygons
     """
 
     name: str
@@ -46,6 +47,7 @@ class NetworkTracker:
     features: tuple[str, ...] | None = None
     fusion_map: str | None = None
     device: str = "cpu"
+    polygon: bool = False
 
     def create(self) -> Tracker:
         """The tracker; errors as ``load_weights`` and ``create_tracker``."""
@@ -66,14 +68,24 @@ class NetworkTracker:
             "settings": dataclasses.asdict(get_preset(self.preset or TRACKERS[self.name][2])),
             "features": list(self.features) if self.features else None,
             "fusion_map": _digest(str(self.fusion_map)) if self.fusion_map else None,
+            **_described_start(self.polygon),
         }
+
+
+def _described_start(polygon: bool) -> dict[str, str]:
+    """The start, where it is not the box."""
+    return {"start": "polygon"} if polygon else {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCVSource:
-    """A tracker of the installed OpenCV; ``name`` is ``opencv-`` and its name there."""
+    """A tracker of the installed OpenCV; ``name`` is ``opencv-`` and its name there.
+
+    With ``polygon`` it starts from the upright box around the first polygon.
+    """
 
     name: str
+    polygon: bool = False
 
     def create(self) -> OpenCVTracker:
         """The tracker; ValueError, naming those there are, where OpenCV has no such one."""
@@ -81,7 +93,7 @@ class OpenCVSource:
 
     def describe(self) -> dict[str, Any]:
         """What the results depend on, as plain values."""
-        return {"tracker": self.name}
+        return {"tracker": self.name, **_described_start(self.polygon)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +115,7 @@ def parse_trackers(
     features: Sequence[str] | None = None,
     fusion_map: str | None = None,
     device: str = "cpu",
+    polygon: bool = False,
 ) -> list[Source]:
     """Trackers that words name.
 
@@ -113,6 +126,8 @@ def parse_trackers(
         ``NAME=DIR``, or ``DIR``, whose name then is the tracker's.
     weights, preset, features, fusion_map, device
         Of our own trackers, see ``NetworkTracker``.
+    polygon
+        Of all that are run.
 
     Raises
     ------
@@ -142,10 +157,11 @@ def parse_trackers(
                         features=tuple(features) if features else None,
                         fusion_map=fusion_map if TRACKERS[part][1] == 2 else None,
                         device=device,
+                        polygon=polygon,
                     )
                 )
             elif part.startswith(OPENCV_PREFIX):
-                source = OpenCVSource(name=part)
+                source = OpenCVSource(name=part, polygon=polygon)
                 source.create()  # fails here, where the installed OpenCV lacks it
                 found.append(source)
             else:
