@@ -32,7 +32,7 @@ from .explaining import explain, explain_chains
 from .family import Family
 from .layer import Context
 from .plan import Plan, Unit, take_apart
-from .records import LayerRecord, Variable
+from .records import LayerRecord
 from .scheduling import OrderedSum, run_tasks
 
 if TYPE_CHECKING:
@@ -60,12 +60,13 @@ class Values(Mapping):
 class Evaluation:
     """One evaluation of a network: forward, and backward where derivatives are asked for."""
 
-    def __init__(self, net: DagNN, plan: Plan, computing_derivative: bool):
+    def __init__(self, net: DagNN, plan: Plan, der_outputs: Mapping[str, Any]):
         self.net = net
         self.plan = plan
+        self.der_outputs = der_outputs
+        self.computing_derivative = bool(der_outputs)
         self.units = dict(enumerate(plan.units))
         self.order = list(self.units)
-        self.computing_derivative = computing_derivative
         self.saved: dict[int, Any] = {}
         self.late: set[int] = set()
         self.pending_reads = list(plan.reads)
@@ -78,7 +79,7 @@ class Evaluation:
         self.entropy = int(net.rng.integers(2**63))
         for record in net.layers:
             record.forward_time = record.backward_time = None
-        self.kept_for_backward = self._find_kept() if computing_derivative else set()
+        self.kept_for_backward = self._find_kept() if der_outputs else set()
         self.workers = self._count_workers()
 
     # Forward
@@ -97,7 +98,7 @@ class Evaluation:
                 variable = net.get_var(name)
                 variable.value = value
                 net.late_variables.append(variable)
-                leader = self.plan.shared[net.get_var_index(name)]
+                leader = self._leader(name)
                 net.vars[leader].value = value
                 self.late.add(leader)
             order, needs = self._take_apart(sorted(waiting))
@@ -105,25 +106,32 @@ class Evaluation:
             self._run_tasks(order, needs, self._run)
 
     def _take_apart(self, waiting: list[int]) -> tuple[list[int], dict[int, set[int]]]:
-        """Units that waited, chains layer by layer: late inputs may enter them anywhere.
-
-        A chain whose input came late, and all of it, is run as it is.
-        """
-        order, values = [], self.net.vars
+        """Units that waited; chains layer by layer where a value came into the middle of one, or
+        where some of a unit's chains stay without their input."""
+        order: list[int] = []
+        ready = {v for v, variable in enumerate(self.net.vars) if variable.value is not None}
         for place in waiting:
             unit = self.units[place]
-            complete = all(values[v].value is not None for v in unit.inputs)
             inner = {v for i in unit.layers for v in self.net.layers[i].output_indexes}
-            if unit.family is None or (complete and self.late.isdisjoint(inner)):
-                order.append(place)
-                continue
-            for part in take_apart(self.plan, self.net, unit):
+            inputs = [v in ready for v in unit.inputs]
+            whole = unit.family is None or (
+                (all(inputs) or not any(inputs)) and self.late.isdisjoint(inner)
+            )
+            for part in [unit] if whole else take_apart(self.plan, self.net, unit):
+                if ready.issuperset(part.inputs):
+                    ready.update(part.outputs)
+                if whole:
+                    order.append(place)
+                    continue
                 order.append(len(self.units))
                 self.units[order[-1]] = part
+                if self.computing_derivative:
+                    self.kept_for_backward.update(part.inputs)
                 for v in part.inputs:
                     self.pending_reads[v] += 1
-            for v in unit.inputs:
-                self.pending_reads[v] -= 1
+            if not whole:
+                for v in unit.inputs:
+                    self.pending_reads[v] -= 1
         writer = {v: place for place in order for v in self.units[place].outputs}
         needs = {
             place: {writer[v] for v in self.units[place].inputs if v in writer} for place in order
@@ -194,20 +202,25 @@ class Evaluation:
                     variable.value = None
 
     def _find_kept(self) -> set[int]:
-        """Variables whose value some layer's backward reads."""
-        return {
+        """Variables whose value some layer's backward reads, or that backward begins with."""
+        kept = {
             v
             for unit in self.plan.units
             if unit.block.backward_uses_inputs or unit.recompute
             for v in unit.inputs
         }
+        return kept | {self._leader(name) for name in self.der_outputs}
+
+    def _leader(self, name: str) -> int:
+        """Index of the variable that holds the value of the one of this name."""
+        return self.plan.shared[self.net.get_var_index(name)]
 
     # Backward
 
-    def backward(self, der_outputs: Mapping[str, Any], hold_on: bool) -> None:
+    def backward(self, hold_on: bool) -> None:
         """Run the units in reverse order, adding up derivatives of variables and parameters."""
         net = self.net
-        given = self._given_ders(der_outputs)
+        given = self._given_ders()
         for variable in net.vars:
             variable.der = None
         if not net.accumulate_param_ders:
@@ -229,19 +242,19 @@ class Evaluation:
             if v not in written and self.wanted[v]:
                 net.vars[v].der = total.total
 
-    def _given_ders(self, der_outputs: Mapping[str, Any]) -> dict[int, Any]:
+    def _given_ders(self) -> dict[int, Any]:
         """Derivatives that the caller gives, by the variable that they belong to."""
         given: dict[int, Any] = {}
-        for name, der in der_outputs.items():
-            variable = self.net.get_var(name)
+        for name, der in self.der_outputs.items():
+            v = self._leader(name)
+            variable = self.net.vars[v]
             if variable.value is None:
                 raise DagNNError(
                     f"derivative asked for from variable {name!r}, which was not computed: give "
                     "the inputs that it depends on (inputs of the network: "
                     f"{', '.join(self.net.get_inputs())})"
                 )
-            v = self.plan.shared[self.net.get_var_index(name)]
-            der = _spread(der, variable)
+            der = _spread(der, variable.value, name)
             given[v] = given[v] + der if v in given else der
         return given
 
@@ -419,16 +432,15 @@ class Evaluation:
         return explain_chains(exc, net, self.plan, unit, inputs, direction)
 
 
-def _spread(der: Any, variable: Variable) -> Any:
-    """A derivative that the caller gives, in dtype and shape of the variable's value."""
-    value = variable.value
+def _spread(der: Any, value: Any, name: str) -> Any:
+    """A derivative that the caller gives for variable ``name``, in dtype and shape of its value."""
     xp = get_array_module(value)
     der = xp.asarray(der, dtype=value.dtype)
     try:
         return der if der.shape == value.shape else xp.broadcast_to(der, value.shape)
     except ValueError:
         raise ShapeError(
-            f"the derivative by variable {variable.name!r} must be a number or an array of shape "
+            f"the derivative by variable {name!r} must be a number or an array of shape "
             f"{value.shape}, received {der.shape}"
         ) from None
 

@@ -93,9 +93,10 @@ class Surroundings:
         For a variable (one that holds a value) the layers to run that read it.
     visible : set of int
         Variables whose value somebody besides those readers looks at, or that the caller gives.
-        A chain must not pass through one that the caller gives (``given``); any other it may,
-        if it is among the chain's outputs.
+        A chain may pass through them, if they are among its outputs, but not through ``given``.
     given : set of int
+        Variables at which a chain ends: the caller gives their value, or looks at the whole
+        derivative by them.
     """
 
     net: DagNN

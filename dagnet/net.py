@@ -162,10 +162,10 @@ class DagNN(Graph):
         what = self._plan(
             inputs, der_outputs, outputs, plan and self.conserve_memory, memory_budget
         )
-        evaluation = Evaluation(self, what, computing_derivative=bool(der_outputs))
+        evaluation = Evaluation(self, what, der_outputs)
         evaluation.forward(late_inputs)
         if der_outputs:
-            evaluation.backward(der_outputs, hold_on)
+            evaluation.backward(hold_on)
 
     def plan(
         self,

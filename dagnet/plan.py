@@ -167,7 +167,7 @@ def make_plan(
     *,
     outputs: Iterable[str] | None = None,
     given: Iterable[str] = (),
-    seen: Iterable[str] = (),
+    seen: Collection[str] = (),
     merge: bool = True,
     present: Collection[int] | None = None,
     sizes: Mapping[str, Size] | None = None,
@@ -182,7 +182,7 @@ def make_plan(
     given : names of variables
         Those whose values the caller brings; their own layers are not merged.
     seen : names of variables
-        Those that the caller gives a derivative for.
+        Those that the caller gives a derivative for; none if there is no backward pass.
     merge : bool
         Whether equal layers are run once and chains as one; else each layer is a unit.
     present : indexes of variables, optional
@@ -217,7 +217,9 @@ def make_plan(
         for unit in units:
             for v in unit.inputs:
                 readers.setdefault(v, []).append(unit.chains[0][0])
-        around = Surroundings(net, order, shared, readers, visible | given, given)
+        # By a precious variable the whole derivative is looked at: no chain passes through one.
+        ends = {shared[v] for v, variable in enumerate(net.vars) if variable.precious and seen}
+        around = Surroundings(net, order, shared, readers, visible | given, given | ends)
         chains = [c for c in find_chains(device, around) if _alike(c, copies)]
         if chains:
             units = _fuse(net, units, chains, copies, present, sizes or {})
