@@ -1,5 +1,7 @@
 """Tests of dagnet.fusion in the engine: chains as one, equal chains in one call, on toy layers."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from toy_layers import Observe, Plus, Split, Times, array
 class FusedTimes(FusedLayer):
     """Chains of ``Times`` and ``Observe``: what each does, and which of its variables are given."""
 
-    calls: list = []
+    calls: ClassVar[list] = []
 
     def __init__(self, kinds, taps):
         self.kinds, self.taps = tuple(kinds), tuple(taps)
@@ -215,11 +217,11 @@ def test_observations_count_for_all_chains_that_one_stands_for():
 def test_an_error_in_a_chain_names_the_layer_or_the_chain():
     net = ladder(steps=1)
     long = {name: np.ones(5) for name in INPUTS}
-    with pytest.raises(LayerError, match="layers 'times_a0_0' to 'times_a0_2', .*plan=False"):
+    with pytest.raises(LayerError, match=r"layers 'times_a0_0' to 'times_a0_2', .*plan=False"):
         net.eval(long)
     # Where a layer alone raises too, its error is the one that is told.
     net.get_param("w1").value = array(1.0, 2.0)
-    with pytest.raises(LayerError, match="layer 'times_a0_1' .*w1 .2,."):
+    with pytest.raises(LayerError, match=r"layer 'times_a0_1' .*w1 .2,."):
         net.eval({name: np.ones(5) for name in INPUTS})
 
 
