@@ -18,9 +18,9 @@ from .geometry import WHOLE_PLANE
 from .spectrum import (
     check_features,
     check_window,
-    column_weights,
+    double_sum,
     irfft2,
-    real_product,
+    real_sum,
     rfft2,
     scalar_param,
     windowed,
@@ -42,8 +42,11 @@ def cir_conv(x: Any, r: Any, lr: Any, window: str = "hann") -> tuple[Any, Any]:
     y : array like ``x``
     saved : for ``cir_conv_backward``
     """
-    xh, rh = rfft2(windowed(x, window)), rfft2(r)
-    return (1 - lr) * x + lr * irfft2(rh * xh, x.shape[-2:]), (xh, rh)
+    xh, rh = rfft2(x, window), rfft2(r)
+    y = irfft2(rh * xh, x.shape[-2:])
+    y *= lr
+    y += (1 - lr) * x
+    return y, (xh, rh)
 
 
 def cir_conv_backward(
@@ -82,18 +85,21 @@ def cir_conv_backward(
     xh, rh = saved
     size = x.shape[-2:]
     g = rfft2(der)
-    cross = xh.conj() * g
+    cross = xh.conj()
+    cross *= g
     if rh.shape[0] != g.shape[0]:
         cross = cross.sum(axis=0, keepdims=True)
+    der_lr = real_sum(cross, rh, size[1]) / (size[0] * size[1]) - double_sum(der * x)
     der_x = der_r = None
     if needs[0]:
-        der_x = (1 - lr) * der + lr * windowed(irfft2(rh.conj() * g, size), window)
+        g *= rh.conj()
+        der_x = irfft2(g, size, window)
+        der_x *= lr
+        der_x += (1 - lr) * der
     if needs[1]:
-        der_r = lr * irfft2(cross, size)
-    # Large sums of terms that cancel: in double precision.
-    by_column = real_product(cross, rh).sum(axis=(0, 1, 2), dtype="float64")
-    with_t = (by_column * column_weights(size[1], by_column)).sum() / (size[0] * size[1])
-    return der_x, der_r, with_t - (der * x).sum(dtype="float64")
+        der_r = irfft2(cross, size)
+        der_r *= lr
+    return der_x, der_r, der_lr
 
 
 def cir_conv_sum(x: Any, blended: Any, alphaf: Any, featf: Any, lr: Any, window: str) -> Any:

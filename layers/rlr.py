@@ -21,10 +21,10 @@ from .geometry import WHOLE_PLANE
 from .spectrum import (
     check_features,
     check_window,
-    column_weights,
     irfft2,
     power,
     real_product,
+    real_sum,
     rfft2,
     scalar_param,
     windowed,
@@ -51,9 +51,12 @@ def rlr(x: Any, y: Any, penalty: Any, window: str = "hann") -> tuple[Any, Any]:
     r : array (N, C, H, W), dtype of ``x``
     saved : for ``rlr_backward``
     """
-    xh, yh = rfft2(windowed(x, window)), rfft2(windowed(y, window))
-    u = 1 / (power(xh) + penalty)
-    return irfft2(xh.conj() * yh * u, x.shape[-2:]), (xh, yh, u)
+    xh, uy = rfft2(x, window), rfft2(y, window)
+    u = power(xh)
+    u += penalty
+    u = get_array_module(u).divide(1, u, out=u)
+    uy *= u
+    return irfft2(xh.conj() * uy, x.shape[-2:]), (xh, uy, u)
 
 
 def rlr_backward(
@@ -80,7 +83,9 @@ def rlr_backward(
         n D_Xh = -U^2 Xh^2 conj(Yh) G + p U^2 Yh conj(G)
         n dL/dp = -sum Re(conj(G) U^2 conj(Xh) Yh)
 
-    and ``Xh = fft2(w.x)`` gives ``dL/dx = w . real(n ifft2(D_Xh))``: the two ``n`` cancel.
+    and ``Xh = fft2(w.x)`` gives ``dL/dx = w . real(n ifft2(D_Xh))``: the two ``n`` cancel. With
+    ``Q = U^2 Yh conj(G)`` they are ``n D_Xh = p Q - Xh^2 conj(Q)``, ``n D_Yh = Xh (U G)`` and
+    ``n dL/dp = -sum Re(conj(Xh) Q)``.
 
     Parameters
     ----------
@@ -94,21 +99,25 @@ def rlr_backward(
     der_x, der_y : arrays (N, C, H, W), or None where not wanted
     der_lambda : array of shape (), ``dL/dlambda = n dL/dp`` for ``p = n lambda``
     """
-    xh, yh, u = saved
+    xh, uy, u = saved
+    xp = get_array_module(der)
     size = der.shape[-2:]
     g = rfft2(der)
-    ug = u * g
-    xug = xh * ug
-    uy = u * yh
-    # -sum Re(conj(G) U^2 conj(Xh) Yh) over the whole spectrum, summed in double precision.
-    by_column = -real_product(xug, uy).sum(axis=(0, 1, 2), dtype="float64")
-    der_lambda = (by_column * column_weights(size[1], by_column)).sum()
+    ug = xp.multiply(u, g, out=g)
+    q = ug.conj()
+    q *= uy
+    der_lambda = -real_sum(xh, q, size[1])
     der_x = der_y = None
     if needs[0]:
-        der_xh = penalty * uy * ug.conj() - xug * xh * uy.conj()
-        der_x = windowed(irfft2(der_xh, size), window)
+        der_xh = penalty * q
+        xp.conj(q, out=q)
+        q *= xh
+        q *= xh
+        der_xh -= q
+        der_x = irfft2(der_xh, size, window)
     if needs[1]:
-        der_y = windowed(irfft2(xug, size), window)
+        ug *= xh
+        der_y = irfft2(ug, size, window)
     return der_x, der_y, der_lambda
 
 

@@ -7,11 +7,20 @@ over all frequencies must count each column once or twice, as ``column_weights``
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from dagnet import ShapeError, get_array_module, get_fft_module
 
-from .window import WINDOWS, hann_plane
+from .window import WINDOWS, hann, hann_plane
+
+# Up to this width NumPy transforms rows by a product with the matrix of their DFT: with the window
+# in it, it beats the FFT of real rows, and errs no more. Milliseconds of rfft2, single precision,
+# one core with AVX-512: 6x6x256 0.042 and 0.024, 22x22x256 0.38 and 0.23, 24x24x384 0.46 and 0.38;
+# at 32x32x512 they are even.
+PRODUCT_UP_TO = 24
 
 
 def check_window(window: str) -> None:
@@ -33,14 +42,72 @@ def windowed(x: Any, window: str) -> Any:
     return xp.multiply(x, w, out=xp.empty_like(x))
 
 
-def rfft2(x: Any) -> Any:
-    """Half spectrum of real planes (..., H, W): complex (..., H, W//2 + 1), unnormalised."""
-    return get_fft_module(x).rfft2(x)
+def rfft2(x: Any, window: str = "none") -> Any:
+    """Half spectrum of the planes ``w . x``, ``x`` (..., H, W) real.
+
+    Complex (..., H, W//2 + 1), unnormalised, in C order, and nobody else's.
+    """
+    *lead, height, width = x.shape
+    if not _by_product(x, width):
+        return get_fft_module(x).rfft2(windowed(x, window))
+    rows = x.reshape(-1, width) @ _row_dft(width, x.dtype.char, window, False)
+    rows = rows.reshape(*lead, height, -1)
+    if window != "none":
+        rows *= _column(height, x.dtype.char)
+    half = rows.view(np.result_type(x.dtype, np.complex64))
+    return get_fft_module(x).fft(half, axis=-2, overwrite_x=True)
 
 
-def irfft2(spectrum: Any, size: tuple[int, int]) -> Any:
-    """Real planes of ``size`` (H, W) from their half spectrum, divided by H*W."""
-    return get_fft_module(spectrum).irfft2(spectrum, s=size)
+def irfft2(spectrum: Any, size: tuple[int, int], window: str = "none") -> Any:
+    """Real planes of ``size`` (H, W), times ``w``, from their half spectrum; divided by H*W.
+
+    ``spectrum`` (..., H, W//2 + 1), complex, is used up: its memory may be overwritten.
+    """
+    height, width = size
+    fft = get_fft_module(spectrum)
+    if not _by_product(spectrum, width):
+        return windowed(fft.irfft2(spectrum, s=size, overwrite_x=True), window)
+    rows = fft.ifft(spectrum, axis=-2, overwrite_x=True)
+    parts = rows.view(rows.real.dtype).reshape(-1, 2 * rows.shape[-1])
+    planes = parts @ _row_dft(width, parts.dtype.char, window, True)
+    planes = planes.reshape(*rows.shape[:-1], width)
+    if window != "none":
+        planes *= _column(height, planes.dtype.char)
+    return planes
+
+
+def _by_product(array: Any, width: int) -> bool:
+    return width <= PRODUCT_UP_TO and get_array_module(array) is np
+
+
+@lru_cache(maxsize=64)
+def _row_dft(width: int, dtype: str, window: str, inverse: bool) -> np.ndarray:
+    """The DFT of windowed rows as a real matrix (W, 2 (W//2 + 1)), or its inverse's, (.., W).
+
+    A row times the matrix has real and imaginary part of each column in turn, as complex numbers
+    lie in memory. The inverse is ``sum_k c_k Re(s_k exp(2 pi i j k / W)) / W``, ``c`` the column
+    weights: the transposed matrix, scaled.
+    """
+    cells = np.arange(width)
+    # The angle within one turn, where the exponential is most exact.
+    turns = np.outer(cells, cells[: width // 2 + 1]) % width / width
+    matrix = np.exp(-2j * np.pi * turns)
+    if window != "none":
+        matrix *= hann(width)[:, None]
+    if inverse:
+        matrix *= column_weights(width, matrix) / width
+    matrix = matrix.view(np.float64).astype(dtype)
+    matrix = np.ascontiguousarray(matrix.T) if inverse else matrix
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def _column(height: int, dtype: str) -> np.ndarray:
+    """The window down the rows, (H, 1), read-only (it is cached)."""
+    column = hann(height)[:, None].astype(dtype)
+    column.flags.writeable = False
+    return column
 
 
 def column_weights(width: int, like: Any) -> Any:
@@ -60,6 +127,31 @@ def column_weights(width: int, like: Any) -> Any:
 def real_product(a: Any, b: Any) -> Any:
     """``real(conj(a) . b)``."""
     return a.real * b.real + a.imag * b.imag
+
+
+def real_sum(a: Any, b: Any, width: int) -> Any:
+    """Sum of ``real(conj(a) . b)`` over whole spectra of which ``a`` and ``b`` are the halves.
+
+    Shape (), double precision: great sums of terms that cancel. ``a`` and ``b`` are of one shape
+    and in C order; ``width`` is that of the planes.
+    """
+    xp = get_array_module(a)
+    weights = xp.repeat(column_weights(width, a), 2)
+    return _sum_rows(a.view(weights.dtype) * b.view(weights.dtype), weights)
+
+
+def double_sum(products: Any) -> Any:
+    """Sum of all ``products`` (..., W) in double precision, shape ()."""
+    xp = get_array_module(products)
+    return _sum_rows(products, xp.ones(products.shape[-1], products.dtype))
+
+
+def _sum_rows(products: Any, weights: Any) -> Any:
+    """Sum of the weighted rows of ``products``.
+
+    Few enough stand in a row to be added in their own precision, as a product with a vector.
+    """
+    return (products.reshape(-1, weights.size) @ weights).sum(dtype="float64")
 
 
 def power(a: Any) -> Any:

@@ -10,7 +10,7 @@ from errors import prove
 from golden import assert_passes, golden
 from layers import RLR, CirConv, filter_from_pair, update_change
 
-SHAPES = [(1, 2, 6, 6), (3, 2, 5, 4), (2, 1, 4, 7), (3, 1, 5, 5)]
+SHAPES = [(1, 2, 6, 6), (3, 2, 5, 4), (2, 1, 4, 7), (3, 1, 5, 5), (2, 1, 3, 26)]
 VECTORS = [(1, 2, 8, 1), (3, 2, 1, 7), (2, 1, 5, 1), (1, 1, 1, 6)]
 
 
