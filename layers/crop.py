@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from dagnet import UNKNOWN, Layer, ShapeError, Size, get_array_module, register_layer
 
 # What becomes of the derivative by a patch that was cut around a response's peak.
@@ -67,21 +69,39 @@ def sample(image: Any, color: Any, rows: Taps, columns: Taps) -> Any:
     With ``R`` and ``K`` the sampling matrices of rows and columns, ``R (image - color) K' +
     color``: outside the image the difference is zero.
     """
-    return _rows_then_columns(image, color, rows, columns) + color[:, None, None]
+    patch = _rows_then_columns(image, color, rows, columns)
+    patch += color[:, None, None]
+    return patch
 
 
 def _rows_then_columns(
     image: Any, color: Any, rows: Taps, columns: Taps, slope: str | None = None
 ) -> Any:
     """``R (image - color) K'``; with ``slope`` 'rows' or 'columns' that matrix's derivative."""
-    row_low, row_high = _weights(rows, slope == "rows")
-    column_low, column_high = _weights(columns, slope == "columns")
+    xp = get_array_module(image)
     color = color[:, None, None]
-    lines = (image[:, rows.low, :] - color) * row_low[None, :, None]
-    lines += (image[:, rows.high, :] - color) * row_high[None, :, None]
-    patch = lines[:, :, columns.low] * column_low
-    patch += lines[:, :, columns.high] * column_high
-    return patch
+    down, across = _span(rows), _span(columns)
+    part = image[:, down, across]
+    halves = []
+    for cells, weights in zip((rows.low, rows.high), _weights(rows, slope == "rows")):
+        half = xp.take(part, cells - down.start, axis=1).astype(weights.dtype, copy=False)
+        half -= color
+        half *= weights[:, None]
+        halves.append(half)
+    lines = xp.add(*halves, out=halves[0])
+    halves = []
+    for cells, weights in zip((columns.low, columns.high), _weights(columns, slope == "columns")):
+        half = xp.take(lines, cells - across.start, axis=2)
+        half *= weights
+        halves.append(half)
+    return xp.add(*halves, out=halves[0])
+
+
+def _span(taps: Taps) -> slice:
+    """The cells that lie between the taps, as far as that is known without asking a device."""
+    if get_array_module(taps.low) is np:
+        return slice(int(taps.low[0]), int(taps.high[-1]) + 1)
+    return slice(0, None)
 
 
 def _weights(taps: Taps, slope: bool) -> tuple[Any, Any]:

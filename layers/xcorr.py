@@ -50,8 +50,10 @@ def xcorr(z: Any, x: Any) -> Any:
     return _windows(products, size).sum(axis=(3, 4)).reshape(n, 1, *size)
 
 
-def xcorr_backward(z: Any, x: Any, der: Any) -> tuple[Any, Any]:
-    """Derivatives of ``xcorr`` by ``z`` and ``x``.
+def xcorr_backward(
+    z: Any, x: Any, der: Any, needs: tuple[bool, bool] = (True, True)
+) -> tuple[Any, Any]:
+    """Derivatives of ``xcorr`` by ``z`` and ``x``; None for one that ``needs`` does not ask for.
 
     ``K`` enters ``y`` with weight one at shifted places, so ``dK[p, q, i + p, j + q] = dy[i, j]``
     and zero elsewhere; from ``K = z' x`` follow ``dx = z dK`` and ``dz = x dK'``. A template that
@@ -63,11 +65,13 @@ def xcorr_backward(z: Any, x: Any, der: Any) -> tuple[Any, Any]:
     der_products = xp.zeros((n, h, w, height, width), x.dtype)
     _windows(der_products, der.shape[2:])[...] = der.reshape(n, *der.shape[2:], 1, 1)
     der_products = der_products.reshape(n, h * w, height * width)
-    der_x = xp.matmul(z.reshape(nz, c, h * w), der_products)
-    der_z = xp.matmul(x.reshape(n, c, height * width), der_products.transpose(0, 2, 1))
-    if nz != n:
-        der_z = der_z.sum(axis=0)
-    return der_z.reshape(z.shape), der_x.reshape(x.shape)
+    der_z = der_x = None
+    if needs[0]:
+        der_z = xp.matmul(x.reshape(n, c, height * width), der_products.transpose(0, 2, 1))
+        der_z = (der_z if nz == n else der_z.sum(axis=0)).reshape(z.shape)
+    if needs[1]:
+        der_x = xp.matmul(z.reshape(nz, c, h * w), der_products).reshape(x.shape)
+    return der_z, der_x
 
 
 @register_layer("XCorr")
@@ -150,7 +154,8 @@ class XCorr(Layer):
         der = der_outputs[0]
         if self.weight is not None:
             der = der * get_array_module(x).asarray(self.weight, dtype=x.dtype)
-        return list(xcorr_backward(z.astype(x.dtype, copy=False), x, der)), []
+        needs = (context.needs_input(0), context.needs_input(1))
+        return list(xcorr_backward(z.astype(x.dtype, copy=False), x, der, needs)), []
 
     def get_output_sizes(self, input_sizes):
         z, x = input_sizes

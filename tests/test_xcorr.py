@@ -123,3 +123,13 @@ def test_a_weight_of_another_size_is_refused():
         XCorr(weight=np.ones((4, 5))).forward(inputs, [], Context())
     with pytest.raises(ValueError, match="weight"):
         XCorr(weight=np.ones(5))
+
+
+@pytest.mark.parametrize("needs", [(True, False), (False, True)])
+def test_derivatives_that_nobody_reads_are_not_computed(rng, needs):
+    z, x = rng.standard_normal((2, 3, 2, 2)), rng.standard_normal((2, 3, 5, 4))
+    (y,), saved = XCorr().forward([z, x], [], Context())
+    both, _ = XCorr().backward([z, x], [], [y], saved, Context())
+    ders, _ = XCorr().backward([z, x], [], [y], saved, Context(needs=needs))
+    for need, der, expected in zip(needs, ders, both):
+        assert np.array_equal(der, expected) if need else der is None
