@@ -13,7 +13,7 @@ from dagnet import DagNN
 from .cli import make_parser, run_command
 from .drawing import draw_unrolled
 from .listing import summary, write_listing
-from .options import add_network_options, make_network
+from .options import add_network_options, complete_options, make_network
 
 
 def write_network(net: DagNN, options: argparse.Namespace) -> None:
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_network_options(parser)
     options = parser.parse_args(argv)
+    complete_options(options)
     net = make_network(options)
     write_network(net, options)
     print_network(net)

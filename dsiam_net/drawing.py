@@ -9,6 +9,7 @@ from dagnet import DagNN
 from .figures import save_figure
 from .listing import unrolled_meta
 from .schematic import Chain, Frame, Page
+from .unrolled import given_centers
 
 # Sizes of text, points.
 TITLE, NOTE = 13, 8
@@ -60,8 +61,9 @@ def _draw_title(page: Page, net: DagNN) -> None:
         f"{len(net.params)} parameters"
     )
     page.text(page.margin, 0.36, title, TITLE, weight="bold")
-    note = (
-        "Every frame learns V and W from the frame before, tracks, and hands its response and its "
-        "position on; all frames use the same parameters."
-    )
+    handing = "tracks, and hands its response and its position on"
+    if given_centers(net):
+        handing = "and tracks; its crops lie around a given centre"
+    note = f"Every frame learns V and W from the frame before, {handing}; all frames use the same "
+    note += "parameters."
     page.text(page.margin, 0.58, note, NOTE, color=NOTE_COLOR)

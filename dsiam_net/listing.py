@@ -86,10 +86,19 @@ def frames_of_variables(
     return writer, readers
 
 
-def crop_inputs(net: DagNN, t: int, places: Sequence[int]) -> list[str]:
-    """What the crops of frame ``t`` read at these places of their inputs."""
+def crop_frames(net: DagNN, t: int) -> list[str]:
+    """The images that the crops of frame ``t`` are cut out of."""
+    return _crop_inputs(net, t, slice(0, 1))
+
+
+def crop_places(net: DagNN, t: int) -> list[str]:
+    """What tells where the crops of frame ``t`` lie: a response and its centre, or a centre."""
+    return _crop_inputs(net, t, slice(1, -2))
+
+
+def _crop_inputs(net: DagNN, t: int, places: slice) -> list[str]:
     crops = [record for record in frame_layers(net, t) if record.type == "Crop"]
-    return list(dict.fromkeys(crop.inputs[place] for crop in crops for place in places))
+    return list(dict.fromkeys(name for crop in crops for name in crop.inputs[places]))
 
 
 def feature_names(net: DagNN, t: int = 1) -> list[str]:
@@ -127,6 +136,7 @@ def input_sizes(net: DagNN, frame_size: Sequence[int] = (480, 640)) -> dict[str,
         "score": Size(1, 1, *cells),
         "label": Size(1, 1, *cells),
         "target": Size(1, 2, 1, 1),
+        "given_center": Size(1, 2, 1, 1),
     }
     return {
         name: fixed[name] if name in fixed else numbered[name.rstrip("0123456789")]

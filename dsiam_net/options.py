@@ -12,7 +12,16 @@ from dagnet.backend import DEVICES
 from layers.crop import MODES
 
 from .branches import FEATURES, copy_params, extract_branch, siamfc_branch, vgg19_branch
-from .unrolled import ADJUST, V_LAMBDA, UnrolledSettings, build_unrolled, freeze_moments
+from .unrolled import (
+    ADJUST,
+    CROP_GRADIENTS,
+    RESPONSE,
+    V_LAMBDA,
+    UnrolledSettings,
+    build_unrolled,
+    freeze_moments,
+    resolve_crop_gradient,
+)
 from .weights import load_weights
 
 BACKBONES = {"siamfc": siamfc_branch, "vgg19": vgg19_branch}
@@ -46,10 +55,17 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help=".mat, .pth or .npz with weights; without it they are random, by --seed",
     )
     group.add_argument(
+        "--crops",
+        choices=tuple(CROP_GRADIENTS),
+        default=RESPONSE,
+        help="what a frame's crops are cut around: the peak of the response before, or the true "
+        "box of the frame before (teacher forcing: frames do not wait for one another)",
+    )
+    group.add_argument(
         "--crop-gradient",
         choices=MODES,
-        default="pool",
-        help="how crops pass derivatives on to the response before",
+        help="how crops pass derivatives on to the response before (default: pool; none with "
+        "--crops ground-truth, where no other is taken)",
     )
     group.add_argument(
         "--freeze-bn", action="store_true", help="batch norm with stored moments, kept as they are"
@@ -66,6 +82,17 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--draw", metavar="FILE.svg", help="draw one frame, and the frames as a chain, here"
     )
+
+
+def complete_options(options: argparse.Namespace) -> None:
+    """Fill in the options whose default depends on another one.
+
+    Raises
+    ------
+    ValueError
+        If the two contradict each other.
+    """
+    options.crop_gradient = resolve_crop_gradient(options.crops, options.crop_gradient)
 
 
 def feature_layers(options: argparse.Namespace) -> tuple[str, ...]:
@@ -96,6 +123,7 @@ def network_settings(options: argparse.Namespace) -> UnrolledSettings:
     return UnrolledSettings(
         frames=options.frames,
         features=feature_layers(options),
+        crops=options.crops,
         crop_gradient=options.crop_gradient,
         freeze_bn=options.freeze_bn,
         transform_first_frame=not options.no_first_frame_transform,

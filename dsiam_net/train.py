@@ -14,15 +14,25 @@ from dagnet import SGD, DagNN, TrainOptions, train_dag
 from .build_unrolled import write_network
 from .cli import make_parser, print_settings, run_command
 from .clips import ClipSampler, ListedClips
-from .options import add_network_options, make_network
+from .options import add_network_options, complete_options, make_network
 from .sequences import find_sequences
 from .synthetic import SyntheticVideos
-from .training import KeepLambdasPositive, clip_getter, frame_stats, learning_rates
+from .training import (
+    KeepLambdasPositive,
+    ShareMasks,
+    clip_getter,
+    frame_stats,
+    learning_rates,
+)
 from .training_log import Progress, TrainingLog
-from .unrolled import objectives
+from .unrolled import RESPONSE, objectives
 
 # Options that may differ between a run and its continuation.
 FREE_OPTIONS = ("restart", "epochs", "exp_dir", "checkpoint_every", "device", "out", "json", "draw")
+
+# Options that came later, with their defaults: checkpoints name them where they differ, so that
+# one that was written before goes on with the defaults.
+LATER_OPTIONS = {"crops": RESPONSE, "center_jitter": 0.0}
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +64,14 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--weight-decay", type=float, default=5e-4, help="of parameters that decay")
     group.add_argument("--momentum", type=float, default=0.9, help="of the solver")
+    group.add_argument(
+        "--center-jitter",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="with --crops ground-truth: rows and columns of the centres shifted at random, by up "
+        "to as many pixels of the search crop",
+    )
     group.add_argument("--batch-size", type=int, default=1, help="clips a step")
     group.add_argument(
         "--exp-dir", default="runs/dsiam", metavar="DIR", help="checkpoints, log and loss curve"
@@ -90,8 +108,17 @@ def train_options(options: argparse.Namespace, net: DagNN) -> TrainOptions:
         random_seed=options.seed,
         der_outputs=dict.fromkeys(objectives(net), 1),
         checkpoint_every=options.checkpoint_every,
-        settings={k: v for k, v in vars(options).items() if k not in FREE_OPTIONS},
+        settings=settings_to_keep(options),
     )
+
+
+def settings_to_keep(options: argparse.Namespace) -> dict[str, object]:
+    """The options that a continued run must have as it was started with."""
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in FREE_OPTIONS and not (name in LATER_OPTIONS and value == LATER_OPTIONS[name])
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -104,17 +131,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_network_options(parser)
     add_training_options(parser)
     options = parser.parse_args(argv)
+    complete_options(options)
     clips, count = make_clips(options)
     net = make_network(options)
     print_settings(options)
     with Progress() as progress:
         net, _ = train_dag(
             net,
-            clip_getter(net, clips),
+            clip_getter(net, clips, options.center_jitter, options.seed),
             range(count),
             options=train_options(options, net),
             extract_stats=frame_stats,
-            callbacks=[KeepLambdasPositive(), TrainingLog(Path(options.exp_dir)), progress],
+            callbacks=[
+                KeepLambdasPositive(),
+                ShareMasks(),
+                TrainingLog(Path(options.exp_dir)),
+                progress,
+            ],
         )
     write_network(net, options)
 

@@ -17,16 +17,20 @@ from dagnet import (
     get_array_module,
     to_device,
 )
-from layers import Crop
+from layers import Crop, Eltwise
+from layers.crop import GIVEN
 
-from .boxes import box_to_center, template_sides
+from .boxes import box_to_center, template_sides, valid_boxes
 from .clips import Clip
 from .labels import target_cell, target_labels
+from .unrolled import GROUND_TRUTH, RESPONSE, given_centers, objectives
 
 # RLR divides by |Xh|^2 + n lambda: lambda must stay positive.
 LAMBDA_MIN = 1e-12
 # A cell is positive within 16 px of the crop of the true target: experiment.m's rPos.
 POSITIVE_RADIUS = 16
+# Tells the random numbers of the centres from those that draw a clip of the same epoch and index.
+SHIFTS_STREAM = 1
 FIGURES = ("objective", "errdisp", "errmax")
 
 
@@ -38,7 +42,9 @@ def first_map(map_size: Sequence[int], dtype: Any) -> np.ndarray:
     return scores
 
 
-def clip_batch(net: DagNN, clips: Sequence[Clip], dtype: Any = np.float32) -> Batch:
+def clip_batch(
+    net: DagNN, clips: Sequence[Clip], dtype: Any = np.float32, shifts: Any = None
+) -> Batch:
     """Inputs of the unrolled network for a batch of clips, and its labels as late inputs.
 
     Parameters
@@ -49,6 +55,9 @@ def clip_batch(net: DagNN, clips: Sequence[Clip], dtype: Any = np.float32) -> Ba
         As many frames as the network has, all of one size.
     dtype : numpy dtype
         Of everything but the frames, which keep theirs.
+    shifts : array (N, T, 2), optional
+        With ``crops='ground-truth'``: how far the centres of the crops lie from those of the true
+        boxes of the T frames; rows and columns, pixels of the search crop. By default there.
 
     Returns
     -------
@@ -59,7 +68,9 @@ def clip_batch(net: DagNN, clips: Sequence[Clip], dtype: Any = np.float32) -> Ba
     Raises
     ------
     ValueError
-        If a clip is too short, the clips' frames differ in size, or a first box is not a box.
+        If a clip is too short, the clips' frames differ in size, or a first box is not a box; with
+        ``crops='ground-truth'`` if a box that crops are cut around is none. If there are shifts
+        for a network whose crops follow the responses, or of another shape.
     """
     unrolled = net.meta["unrolled"]
     frames, map_size = unrolled["frames"], tuple(unrolled["map_size"])
@@ -73,19 +84,53 @@ def clip_batch(net: DagNN, clips: Sequence[Clip], dtype: Any = np.float32) -> Ba
     sides = np.array([(s_z, s_z * scale) for s_z in sides], dtype=dtype)
     images = [np.stack([clip.frames[t] for clip in clips]) for t in range(frames)]
     inputs = {f"frame{t}": image for t, image in enumerate(images, start=1)}
-    inputs["score0"] = np.repeat(first_map(map_size, dtype), len(clips), axis=0)
-    inputs["center0"] = centers[:, 0].astype(dtype)
+    given = given_centers(net)
+    if given:
+        pixel = sides[:, 1].astype(np.float64) / unrolled["search_size"]
+        centers_given = _shifted(centers, shifts, pixel)
+        _check_boxes(boxes, given.values())
+        inputs |= {name: centers_given[:, t - 1].astype(dtype) for name, t in given.items()}
+    elif shifts is not None:
+        raise ValueError(f"shifts are for crops {GROUND_TRUTH!r}; this network's are {RESPONSE!r}")
+    else:
+        inputs["score0"] = np.repeat(first_map(map_size, dtype), len(clips), axis=0)
+        inputs["center0"] = centers[:, 0].astype(dtype)
     inputs["sides"] = sides
     inputs["color"] = images[0].mean(axis=(2, 3)).astype(dtype)
     inputs = {name: to_device(value, net.device) for name, value in inputs.items()}
-    inputs["template"] = cut_template(inputs, unrolled["exemplar_size"])
+    inputs["template"] = cut_template(net, inputs)
     return Batch(inputs, label_function(net, to_device(centers.astype(dtype), net.device), sides))
 
 
-def cut_template(inputs: Mapping[str, Any], size: int) -> Any:
-    """The template ``O_1`` (N, 3, size, size): the first frame's crop, by the layer's own code."""
-    crop = Crop(size=size, side="exemplar", mode="none")
-    names = ("frame1", "score0", "center0", "sides", "color")
+def _shifted(centers: np.ndarray, shifts: Any, pixel: np.ndarray) -> np.ndarray:
+    """Centres (N, T, 2) moved by ``shifts``; ``pixel`` (N,): frame pixels in one of the crop."""
+    if shifts is None:
+        return centers
+    if np.shape(shifts) != centers.shape:
+        raise ValueError(
+            f"shifts must be {centers.shape} (clips, frames, row and column), received "
+            f"{np.shape(shifts)}"
+        )
+    return centers + np.asarray(shifts, dtype=np.float64) * pixel[:, None, None]
+
+
+def _check_boxes(boxes: np.ndarray, frames: Iterable[int]) -> None:
+    """Refuse clips (N, T, 4) without a box in one of these frames, counted from 1."""
+    for t in frames:
+        for clip in np.flatnonzero(~valid_boxes(boxes[:, t - 1])):
+            raise ValueError(
+                f"crops {GROUND_TRUTH!r} are cut around the true boxes, and clip {clip} of the "
+                f"batch has none in frame {t}, but {boxes[clip, t - 1].tolist()}: leave the clip "
+                f"out, or take crops {RESPONSE!r}"
+            )
+
+
+def cut_template(net: DagNN, inputs: Mapping[str, Any]) -> Any:
+    """The template ``O_1``: what the network's first crop cuts of the first frame, by the layer's
+    own code. (N, 3, exemplar_size, exemplar_size)."""
+    size = net.meta["unrolled"]["exemplar_size"]
+    crop = Crop(size=size, side="exemplar", mode=GIVEN if given_centers(net) else "none")
+    names = net.get_layer("f1_crop_o").inputs
     (template, _), _ = crop.forward([inputs[name] for name in names], [], Context())
     return template
 
@@ -122,7 +167,7 @@ def label_function(net: DagNN, centers: Any, sides: Any) -> Callable[[Mapping], 
     return labels
 
 
-def clip_getter(net: DagNN, clips: Any) -> GetBatch:
+def clip_getter(net: DagNN, clips: Any, center_jitter: float = 0.0, seed: int = 0) -> GetBatch:
     """``get_batch`` of the training loop: batches of ``clips``, the same clips in every epoch.
 
     Parameters
@@ -130,12 +175,56 @@ def clip_getter(net: DagNN, clips: Any) -> GetBatch:
     net : DagNN
         From ``build_unrolled``; tells sizes and device.
     clips : object with ``clip(epoch, index) -> Clip``
+    center_jitter : float
+        With ``crops='ground-truth'``, in training: the centres of the crops are shifted at
+        random by up to as many pixels of the search crop; see ``center_shifts``. They are others
+        in each epoch.
+    seed : int
+        Of the shifts.
+
+    Raises
+    ------
+    ValueError
+        If ``center_jitter`` is not a finite number from 0 on, or the network's crops follow the
+        responses.
     """
+    if not 0 <= center_jitter < np.inf:
+        raise ValueError(f"center_jitter must be 0 or more pixels, received {center_jitter!r}")
+    if center_jitter and not given_centers(net):
+        raise ValueError(
+            f"center_jitter {center_jitter!r} shifts the centres that crops are given, and with "
+            f"crops {RESPONSE!r} none are: take crops {GROUND_TRUTH!r}, or no jitter"
+        )
+    frames = net.meta["unrolled"]["frames"]
 
     def get_batch(indexes: Sequence[int], mode: str, epoch: int) -> Batch:
-        return clip_batch(net, [clips.clip(0, index) for index in indexes])
+        shifts = None
+        if center_jitter and mode == "train":
+            keys = [[seed, epoch, index, SHIFTS_STREAM] for index in indexes]
+            shifts = np.stack([center_shifts(center_jitter, frames, key) for key in keys])
+        return clip_batch(net, [clips.clip(0, index) for index in indexes], shifts=shifts)
 
     return get_batch
+
+
+def center_shifts(center_jitter: float, frames: int, key: Sequence[int]) -> np.ndarray:
+    """What a tracker's errors do to the crops' centres, at random: (T, 2), rows and columns.
+
+    Uniform in ``[-center_jitter, center_jitter]``, each for itself, as SiamFC's training shifts
+    its crops (``vid_get_random_batch.m``). The first frame's is 0: its box is given to a tracker.
+
+    Parameters
+    ----------
+    center_jitter : float
+        Pixels of the search crop.
+    frames : int
+        T.
+    key : sequence of int
+        Seed: the same key gives the same shifts.
+    """
+    shifts = np.random.default_rng(key).uniform(-center_jitter, center_jitter, (frames, 2))
+    shifts[0] = 0
+    return shifts
 
 
 def figure(net: DagNN, name: str) -> float:
@@ -171,8 +260,8 @@ def observe_moments(net: DagNN, batches: Iterable[Batch]) -> None:
     count = 0
     for batch in batches:
         net.mode = "normal"
-        last = f"objective{net.meta['unrolled']['frames']}"
-        net.eval(batch.inputs, {last: 0}, late_inputs=batch.late_inputs)
+        # All frames: with given centres, or crops without derivative, none leads to another.
+        net.eval(batch.inputs, dict.fromkeys(objectives(net), 0), late_inputs=batch.late_inputs)
         for parameter in moments:
             observed = parameter.der / parameter.fanout
             sums[parameter.name] = sums.get(parameter.name, 0) + observed
@@ -189,6 +278,28 @@ class KeepLambdasPositive(Callback):
             if parameter.name.endswith("_lambda"):
                 xp = get_array_module(parameter.value)
                 parameter.value = xp.maximum(parameter.value, LAMBDA_MIN)
+
+
+class ShareMasks(Callback):
+    """Makes masks that are equal one array when training starts.
+
+    The plan runs layers with equal inputs once if their settings are the same, arrays the same
+    object; in a network that was read from a checkpoint, or moved to a GPU, each layer has an
+    array of its own. With ``crops='ground-truth'`` frames 1 and 2 mask one patch: a run that goes
+    on must merge what it merged before, to give the same numbers.
+    """
+
+    def on_start(self, net, state):
+        masks: list[Any] = []
+        for record in net.layers:
+            mask = record.block.constant if isinstance(record.block, Eltwise) else None
+            if mask is None:
+                continue
+            same = next((m for m in masks if get_array_module(m).array_equal(m, mask)), None)
+            if same is None:
+                masks.append(mask)
+            else:
+                record.block.constant = same
 
 
 def learning_rates(first: float, last: float, epochs: int) -> list[float]:

@@ -12,6 +12,9 @@ template : (N, 3, 127, 127), the target in the first frame
 frame1 ... frameT : (N, 3, H, W), 0 to 255
 score0 : (N, 1, h, w), a map whose peak is its centre
 center0 : (N, 2), centre (row, column) of the first box, frame pixels, 0-based
+given_center1 ... given_center{T-1} : (N, 2), with ``crops='ground-truth'`` in the place of
+    ``score0`` and ``center0``: where the target is taken to be in frame ``t``, which the crops of
+    frame ``t + 1`` lie around (and those of frame 1 around ``given_center1``)
 sides : (N, 2), (s_z, s_x) of the first box, frame pixels
 color : (N, 3), mean colour of the first frame
 label1 ... labelT : (N, 1, h, w), +1 and -1; known once the crops are (``late_inputs``)
@@ -39,8 +42,15 @@ from layers import (
     XCorr,
     background_mask,
 )
+from layers.crop import GIVEN, MODES
 
 from .branches import INPUT, copy_params, feature_variables
+
+# What the crops of a frame are cut around: the peak of the response of the frame before, or a
+# position that is known beforehand, that of the true box. Their ways of passing derivatives on
+# unless one is asked for.
+RESPONSE, GROUND_TRUTH = "response", "ground-truth"
+CROP_GRADIENTS = {RESPONSE: "pool", GROUND_TRUTH: "none"}
 
 BRANCHES = ("o1", "o", "g", "gbar", "z")
 ROLES = {1: "v", 2: "w"}
@@ -65,8 +75,14 @@ class UnrolledSettings:
         Number of frames T.
     features : tuple of str
         Feature variables of the branch (or the layers that write them), outermost first.
-    crop_gradient : 'pool', 'scatter', 'none' or 'soft'
-        How the crops pass derivatives on; see ``layers.Crop``.
+    crops : 'response' or 'ground-truth'
+        What the crops of a frame are cut around: the peak of the response of the frame before, as
+        a tracker does it; or given centres, those of the true boxes (teacher forcing). Then no
+        frame depends on the response of another.
+    crop_gradient : 'pool', 'scatter', 'none' or 'soft', optional
+        How the crops pass derivatives on to that response (see ``layers.Crop``); by default
+        'pool'. With ``crops='ground-truth'`` there is none to pass them on to: only 'none' is
+        taken, and is the default.
     freeze_bn : bool
         Batch norm with stored moments, which do not change.
     transform_first_frame : bool
@@ -82,7 +98,8 @@ class UnrolledSettings:
 
     frames: int = 10
     features: tuple[str, ...] = ("feat", "x14")
-    crop_gradient: str = "pool"
+    crops: str = RESPONSE
+    crop_gradient: str | None = None
     freeze_bn: bool = False
     transform_first_frame: bool = True
     exemplar_size: int = 127
@@ -97,6 +114,31 @@ class UnrolledSettings:
             raise ValueError(f"frames must be at least 1, received {self.frames}")
         if not 1 <= len(self.features) <= 9:
             raise ValueError(f"one to nine feature layers, received {len(self.features)}")
+        chosen = resolve_crop_gradient(self.crops, self.crop_gradient)
+        object.__setattr__(self, "crop_gradient", chosen)
+
+
+def resolve_crop_gradient(crops: str, crop_gradient: str | None = None) -> str:
+    """The ``crop_gradient`` that goes with ``crops``, where None asks for the default.
+
+    Raises
+    ------
+    ValueError
+        If either is not known, or the two contradict each other.
+    """
+    if crops not in CROP_GRADIENTS:
+        raise ValueError(f"crops must be one of {tuple(CROP_GRADIENTS)}, received {crops!r}")
+    if crop_gradient is None:
+        return CROP_GRADIENTS[crops]
+    if crop_gradient not in MODES:
+        raise ValueError(f"crop_gradient must be one of {MODES}, received {crop_gradient!r}")
+    if crops == GROUND_TRUTH and crop_gradient != "none":
+        raise ValueError(
+            f"crop_gradient {crop_gradient!r} passes derivatives on to the response that a crop "
+            f"is cut around, and with crops {GROUND_TRUTH!r} there is none: leave crop_gradient "
+            f"out (or 'none'), or take crops {RESPONSE!r}"
+        )
+    return crop_gradient
 
 
 @dataclass(frozen=True)
@@ -186,6 +228,7 @@ def build_unrolled(branch: DagNN, settings: UnrolledSettings | None = None) -> D
         **branch.meta,
         "unrolled": {
             "frames": settings.frames,
+            "crops": settings.crops,
             "features": list(settings.features),
             "map_size": list(geometry.map_size),
             "stride": geometry.stride,
@@ -209,6 +252,15 @@ def freeze_moments(net: DagNN) -> None:
 def objectives(net: DagNN) -> list[str]:
     """Names of the losses of an unrolled network, frame after frame."""
     return [f"objective{t}" for t in range(1, net.meta["unrolled"]["frames"] + 1)]
+
+
+def given_centers(net: DagNN) -> dict[str, int]:
+    """The inputs that crops are cut around, each with its frame; none with ``crops='response'``."""
+    unrolled = net.meta["unrolled"]
+    # Networks that were saved before there was a choice do not name it.
+    if unrolled.get("crops", RESPONSE) == RESPONSE:
+        return {}
+    return {f"given_center{t}": t for t in range(1, max(unrolled["frames"], 2))}
 
 
 def _features(branch: DagNN, features: Sequence[str]) -> list[str]:
@@ -236,18 +288,21 @@ class _Builder:
     def add_frame(self, t: int) -> None:
         """The layers of frame ``t``: learn V and W from the frame before, then track."""
         # Frame 0 is frame 1 itself.
-        previous = f"frame{max(t - 1, 1)}"
+        previous = max(t - 1, 1)
         crop = {
-            "o": ("exemplar", previous),
-            "g": ("search", previous),
+            "o": ("exemplar", f"frame{previous}"),
+            "g": ("search", f"frame{previous}"),
             "z": ("search", f"frame{t}"),
         }
+        around = [f"score{t - 1}", f"center{t - 1}"]
+        if self.settings.crops == GROUND_TRUTH:
+            around = [f"given_center{previous}"]
         for name, (side, frame) in crop.items():
             center = f"center{t}" if name == "z" else f"f{t}_{name}_center"
             self.add(
                 f"f{t}_crop_{name}",
                 self._crop(side),
-                [frame, f"score{t - 1}", f"center{t - 1}", "sides", "color"],
+                [frame, *around, "sides", "color"],
                 [f"f{t}_{name}", center],
             )
         self.add(
@@ -277,7 +332,7 @@ class _Builder:
         return Crop(
             size=settings.exemplar_size if side == "exemplar" else settings.search_size,
             side=side,
-            mode=settings.crop_gradient,
+            mode=GIVEN if settings.crops == GROUND_TRUTH else settings.crop_gradient,
             stride=self.geometry.stride,
             search_size=settings.search_size,
             temperature=settings.temperature,

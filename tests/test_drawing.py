@@ -26,6 +26,13 @@ NETWORKS = {
     "inner layer": (siamfc_branch, {"frames": 3, "features": ("x14",)}, 2, 88),
     "other order": (siamfc_branch, {"frames": 3, "features": ("x14", "feat")}, 2, 94),
     "three layers": (siamfc_branch, {"frames": 3, "features": ("feat", "x14", "x11")}, 2, 99),
+    "given centres": (siamfc_branch, {"frames": 3, "crops": "ground-truth"}, 3, 94),
+    "first frame, given centres": (
+        siamfc_branch,
+        {"frames": 2, "crops": "ground-truth"},
+        1,
+        94,
+    ),
     "VGG-19": (vgg19_branch, {"frames": 23, "features": ("x36", "x27")}, 2, 199),
 }
 
@@ -63,6 +70,10 @@ def drawn(request, tmp_path_factory):
     return net, frame, count, Drawing(path)
 
 
+def is_given(net):
+    return net.meta["unrolled"]["crops"] == "ground-truth"
+
+
 def layers_of(net, frame):
     return [record for record in net.layers if record.name.startswith(f"f{frame}_")]
 
@@ -94,7 +105,8 @@ def test_what_comes_from_and_goes_to_other_frames_is_shown(drawn):
         v for record in net.layers if record not in own for v in record.inputs if v in written
     }
     last = frame == net.meta["unrolled"]["frames"]
-    assert onward == (set() if last else {f"score{frame}", f"center{frame}"})
+    handed = set() if last or is_given(net) else {f"score{frame}", f"center{frame}"}
+    assert onward == handed
     results = {f"{name}{frame}" for name in ("center", "objective", "errdisp", "errmax")}
     unread = {f"f{frame}_o_center", f"f{frame}_g_center"}
     assert pills - inputs == {f"var:out:{v}" for v in onward | results | unread}
@@ -106,7 +118,10 @@ def test_the_frames_stand_in_a_chain(drawn):
     for t in range(1, frames + 1):
         assert f"chain{t}" in drawing.points
         assert f"frame {t}" in drawing.texts
-        assert f"chain:score{t - 1},center{t - 1}" in drawing.points
+        places = f"score{t - 1},center{t - 1}"
+        if is_given(net):
+            places = f"given_center{max(t - 1, 1)}"
+        assert f"chain:{places}" in drawing.points
         # A frame reads its image and, but for the first, the one before.
         for image in {max(t - 1, 1), t}:
             assert f"chain:frame{image}--chain{t}" in drawing.points

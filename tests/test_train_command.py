@@ -1,6 +1,7 @@
 """Tests of the commands train and build_unrolled, as a user runs them."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dagnet import DagNN, NonFiniteError, load_checkpoint
+from dagnet import CheckpointError, DagNN, NonFiniteError, load_checkpoint
 from dsiam_net import build_unrolled, train
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.siamfc import make_siamfc
@@ -85,10 +86,16 @@ class Stop(BaseException):
     """An interruption."""
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_a_run_that_was_stopped_goes_on_to_equal_bits(weights, data, tmp_path, monkeypatch, step):
+# The third frame is the first whose crops the jitter moves.
+FORCED = ("--crops", "ground-truth", "--frames", "3", "--center-jitter", "8")
+
+
+@pytest.mark.parametrize("step, options", [(1, ()), (2, ()), (3, ()), (1, FORCED), (2, FORCED)])
+def test_a_run_that_was_stopped_goes_on_to_equal_bits(
+    weights, data, tmp_path, monkeypatch, step, options
+):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    every = ("--checkpoint-every", "1")
+    every = ("--checkpoint-every", "1", *options)
     train.main(arguments(weights, data, whole, *every))
 
     after_step = train.Progress.after_step
@@ -121,8 +128,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
 ):
     clean = train.clip_getter
 
-    def poisoned(net, clips):
-        get_batch = clean(net, clips)
+    def poisoned(net, clips, *jitter):
+        get_batch = clean(net, clips, *jitter)
 
         def get(indexes, mode, epoch):
             batch = get_batch(indexes, mode, epoch)
@@ -142,6 +149,37 @@ def test_another_set_of_options_does_not_continue_a_run(weights, data, tmp_path)
     train.main(arguments(weights, data, tmp_path, "--epochs", "1"))
     with pytest.raises(Exception, match=r"momentum was 0.9, is 0.5"):
         train.main(arguments(weights, data, tmp_path, "--momentum", "0.5"))
+
+
+def test_crops_from_the_ground_truth_train_and_their_options_stay_those_of_the_run(
+    weights, data, tmp_path, capsys
+):
+    train.main(arguments(weights, data, tmp_path, "--epochs", "1", *FORCED))
+    printed = capsys.readouterr().out
+    for line in (r"crops +ground-truth", r"crop-gradient +none", r"center-jitter +8\.0"):
+        assert re.search(rf"^{line}$", printed, re.MULTILINE)
+    net = load_checkpoint(tmp_path / "net-epoch-1.npz")[0]
+    assert net.meta["unrolled"]["crops"] == "ground-truth"
+    before = {p.name: p.value for p in DagNN.load(weights).params}
+    assert not np.array_equal(before["conv3f"], net.get_param("conv3f").value)
+    with pytest.raises(CheckpointError, match=r"crops was 'ground-truth', is not set"):
+        train.main(arguments(weights, data, tmp_path))
+    with pytest.raises(CheckpointError, match=r"center_jitter was 8\.0, is 4\.0"):
+        train.main(arguments(weights, data, tmp_path, *FORCED[:-1], "4"))
+
+
+def test_a_run_of_before_there_was_a_choice_of_crops_goes_on_with_the_default(
+    weights, data, tmp_path
+):
+    train.main(arguments(weights, data, tmp_path, "--epochs", "1"))
+    state = load_checkpoint(tmp_path / "net-epoch-1.npz")[1]
+    # As it was written when the options did not exist.
+    assert not {"crops", "center_jitter"} & state.settings.keys()
+    assert state.settings["crop_gradient"] == "pool"
+    with pytest.raises(CheckpointError, match=r"crops was not set, is 'ground-truth'"):
+        train.main(arguments(weights, data, tmp_path, "--crops", "ground-truth"))
+    train.main(arguments(weights, data, tmp_path, "--crops", "response"))
+    assert (tmp_path / "net-epoch-2.npz").is_file()
 
 
 @pytest.mark.parametrize("mode", ["pool", "scatter", "none", "soft"])
@@ -217,6 +255,8 @@ def run(*command):
         ("dsiam_net.build_unrolled", "--frames", "0"),
         ("dsiam_net.train", "--data", "nowhere"),
         ("dsiam_net.train", "--synthetic", "--single"),
+        ("dsiam_net.train", "--synthetic", "--crops", "ground-truth", "--crop-gradient", "pool"),
+        ("dsiam_net.train", "--synthetic", "--frames", "2", "--center-jitter", "8"),
         ("dsiam_net.train",),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dagnet import DagNN
 
-from ..listing import crop_inputs, frame_layers, frames_of_variables, unrolled_meta
+from ..listing import crop_frames, crop_places, frame_layers, frames_of_variables, unrolled_meta
 from .page import PALE, SMALL, TEXT, Page
 from .routing import Box, Wire, route
 
@@ -26,8 +26,8 @@ class Chain:
         self.frames = unrolled_meta(net)["frames"]
         self.writer, self.readers = frames_of_variables(net)
         numbers = range(1, self.frames + 1)
-        self.images = {v for t in numbers for v in crop_inputs(net, t, [0])}
-        self.handed = {t: crop_inputs(net, t, [1, 2]) for t in numbers}
+        self.images = {v for t in numbers for v in crop_frames(net, t)}
+        self.handed = {t: crop_places(net, t) for t in numbers}
         handed = {v for variables in self.handed.values() for v in variables}
         self.losses = {
             t: [r for r in frame_layers(net, t) if f"score{t}" in r.inputs] for t in numbers
@@ -91,8 +91,16 @@ class Chain:
                 page.text(x, high + 0.07 + 0.1 * k, name, SMALL - 0.4, "center")
 
     def _draw_handed(self, page: Page, t: int, left: float, right: float, y: float) -> None:
-        """The arrow into frame ``t`` with what the frame before hands on."""
-        page.wire([(left, y), (right, y)], f"chain:{','.join(self.handed[t])}")
-        above, below = self.handed[t]
-        for name, place in ((above, y - 0.08), (below, y + 0.08)):
-            page.text((left + right) / 2 - 0.03, place, name, SMALL, "center")
+        """The arrow into frame ``t`` with what the frame before hands on.
+
+        A given centre, in which the frame before has no part, comes from halfway.
+        """
+        names = self.handed[t]
+        middle = (left + right) / 2
+        start, lines = left, names
+        if len(names) == 1:
+            word, line, rest = names[0].partition("_")
+            start, lines = middle, (word + line, rest)
+        page.wire([(start, y), (right, y)], f"chain:{','.join(names)}")
+        for text, place in zip(lines, (y - 0.08, y + 0.08)):
+            page.text(middle - 0.03, place, text, SMALL, "center")

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from dagnet import DagNN, Filter, LayerRecord
+from layers.crop import GIVEN
 
 from ..listing import (
     branch_layers,
     branch_of,
-    crop_inputs,
+    crop_frames,
     feature_names,
     frame_layers,
     frames_of_variables,
@@ -69,6 +70,7 @@ STAGES = {
     "CirConv": "apply V to O₁, and W to Z",
     "XCorr": "correlate: a response for each feature layer",
 }
+CROP_AT_GIVEN_CENTER = "cut around the given centre"
 
 
 def times(numbers: Iterable[object]) -> str:
@@ -170,7 +172,7 @@ class Frame:
     def _place_inputs(self) -> None:
         written = {v for r in self.records for v in r.outputs}
         inputs = dict.fromkeys(v for r in self.records for v in r.inputs if v not in written)
-        images = crop_inputs(self.net, self.t, [0])
+        images = crop_frames(self.net, self.t)
         columns = list(self.columns.values())
         # Between the crops, two and two.
         between = [columns[k] + shift for k in (1, 2) for shift in (0.95, 1.85)]
@@ -315,6 +317,8 @@ class Frame:
             page.text(right, y, ", ".join(words), SMALL, "right", width=NOTES)
         for record in self.records:
             text = STAGES.get(record.type)
+            if record.type == "Crop" and record.block.mode == GIVEN:
+                text = CROP_AT_GIVEN_CENTER
             first = next(r for r in self.records if r.type == record.type)
             if text and record is first:
                 y = self.boxes[record.name].middle
