@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def runs(first: MapLayout, second: MapLayout) -> Iterator[tuple[int, slice, int,
     edges = {*range(0, first.channels + 1, first.group_channels)}
     edges |= {*range(0, second.channels + 1, second.group_channels)}
     ends = sorted(edges)
-    for start, end in zip(ends, ends[1:]):
+    for start, end in pairwise(ends):
         places = []
         for layout in (first, second):
             group, channel = divmod(start, layout.group_channels)

@@ -10,6 +10,7 @@ is as large as stays in a core's cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def cut(work: Sequence, pieces: int = PIECES) -> list[Sequence]:
     """Cut a list into at most so many pieces of nearly equal length, in order."""
     count = min(pieces, len(work))
     ends = [len(work) * k // count for k in range(count + 1)] if count else [0]
-    return [work[start:end] for start, end in zip(ends, ends[1:])]
+    return [work[start:end] for start, end in pairwise(ends)]
 
 
 class RowsConv(ConvKernel):
