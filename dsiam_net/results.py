@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,22 @@ from dagnet.files import atomic_write
 def boxes_text(boxes: np.ndarray) -> str:
     """Boxes (T, 4) as text, a row ``x,y,w,h`` each; reading the numbers gives the same ones."""
     return "".join(",".join(repr(float(v)) for v in box) + "\n" for box in boxes)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Find out before a long run whether a file can be written after it.
+
+    Raises
+    ------
+    OSError
+        If the path is a folder, or its folder cannot be written to or made.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: expected the name of a file to write, received a folder")
+    there = next(folder for folder in path.parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: cannot be written, as {there} is no folder to write to")
 
 
 def save_boxes(path: str | os.PathLike, boxes: np.ndarray) -> None:

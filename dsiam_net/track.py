@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from dagnet.backend import DEVICES
 from . import window
 from .cli import INTERRUPTED, make_parser, run_command
 from .overlay import VideoWriter
-from .results import boxes_text, save_boxes, save_json
+from .results import boxes_text, check_writable, save_boxes, save_json
 from .settings import PRESETS, get_preset
 from .sources import Source, can_be_scored, first_region, length, open_source, parse_region
 from .tracker import TRACKERS, Tracker, create_tracker
@@ -123,6 +125,11 @@ def make_network(options: argparse.Namespace) -> DagNN:
 
 def make_tracker(options: argparse.Namespace) -> Tracker:
     """The tracker that the options describe."""
+    if options.sumweights and TRACKERS[options.tracker][1] < 2:
+        raise ValueError(
+            f"--sumweights fuses two feature layers, and {options.tracker} has one; leave it away, "
+            "or take --tracker dsiamm"
+        )
     layers = options.feature_layers
     return create_tracker(
         options.tracker,
@@ -169,6 +176,24 @@ def about(options: argparse.Namespace, source: Source, tracker: Tracker) -> dict
     }
 
 
+@contextmanager
+def first_interrupt_only() -> Iterator[None]:
+    """Let one Ctrl-C end the run, and no further one the writing of its results."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # others get no signals
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def write_results(
     options: argparse.Namespace, source: Source, tracker: Tracker, done: Tracked
 ) -> None:
@@ -195,11 +220,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_run_options(parser)
     options = parser.parse_args(argv)
     options.source = options.source or options.sequence
+    for path in filter(None, (options.save_boxes, options.save_json, options.save_video)):
+        check_writable(path)
     source = open_source(options.source, options.target)
     region = starting_region(options, source)
     tracker = make_tracker(options)
     if not options.quiet:
         print(tracker.settings.table(), file=sys.stderr)
+    with first_interrupt_only():
+        return run(options, source, tracker, region)
+
+
+def run(
+    options: argparse.Namespace,
+    source: Source,
+    tracker: Tracker,
+    region: np.ndarray | Callable[[np.ndarray], np.ndarray],
+) -> int:
+    """Track, and write what the options ask for; returns the exit status."""
     with ExitStack() as stack:
         video = options.save_video and stack.enter_context(
             VideoWriter(options.save_video, source.fps / options.every_n)

@@ -65,12 +65,15 @@ def dragged_box(first: Sequence[float], last: Sequence[float], size: Sequence[in
     high = [min(math.floor(max(a, b)), n - 1) for a, b, n in zip(first, last, size[::-1])]
     box = np.array([low[0] + 1, low[1] + 1, high[0] - low[0] + 1, high[1] - low[1] + 1], float)
     if min(box[2:]) < 1:
-        raise ValueError("the box that was drawn covers no pixel; draw it again")
+        raise ValueError("the box covers no pixel of the frame; draw it larger")
     return box
 
 
 def select_box(image: np.ndarray) -> np.ndarray:
     """Let the user draw a box with the mouse; Enter, or closing the window, takes it.
+
+    It can be drawn again, moved, and resized at its corners; Escape, or a click beside it, takes it
+    away.
 
     Parameters
     ----------
@@ -90,15 +93,21 @@ def select_box(image: np.ndarray) -> np.ndarray:
     pyplot, axes, _ = _figure(image, "Draw a box around the target", WITHOUT_SELECTION)
     from matplotlib.widgets import RectangleSelector
 
-    axes.set_title("Draw a box around the target, then press Enter")
-    drawn: list[tuple] = []
+    axes.set_title("Draw a box around the target, then press Enter (Escape: draw it anew)")
+    drawn: list[np.ndarray] = []
 
     def remember(press: Any, release: Any) -> None:
         left, right, low, high = selector.extents
-        drawn[:] = [((left, low), (right, high))]
+        drawn.clear()
+        try:
+            drawn.append(dragged_box((left, low), (right, high), image.shape[:2]))
+        except ValueError:  # a click, or beside the frame
+            selector.clear()
 
     def finish(event: Any) -> None:
-        if event.key in ("enter", "return") and drawn:
+        if event.key == "escape":
+            drawn.clear()
+        elif event.key in ("enter", "return") and drawn:
             pyplot.close(axes.figure)
 
     selector = RectangleSelector(axes, remember, useblit=False, interactive=True, button=[1])
@@ -106,7 +115,7 @@ def select_box(image: np.ndarray) -> np.ndarray:
     pyplot.show(block=True)
     if not drawn:
         raise ValueError(f"no box was drawn; draw one, or {WITHOUT_SELECTION}")
-    return dragged_box(*drawn[0], image.shape[:2])
+    return drawn[0]
 
 
 class Window:

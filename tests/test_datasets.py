@@ -156,6 +156,12 @@ def test_uav123_divides_long_videos(tmp_path):
         read_sequence(folder, 3)
 
 
+def test_a_part_of_a_uav123_video_needs_its_frames(tmp_path):
+    folder = uav123(tmp_path, "truck4", 5, ("truck4_2", "1,1,2,2\n" * 3))
+    with pytest.raises(SequenceError, match=r"numbers 577 to 1261, .* none among 5 images"):
+        read_sequence(folder, 2)
+
+
 def test_tlp_has_numbers_of_frames_and_flags_of_loss(tmp_path):
     folder = tmp_path / "CarChase2"
     write_frames(folder / "img", 3, "{:05d}.jpg")

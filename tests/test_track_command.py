@@ -1,6 +1,7 @@
 """Tests of dsiam_net.track, tracking, overlay and weights."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -182,6 +183,40 @@ def test_ctrl_c_keeps_the_frames_done(folder, weights, tmp_path, monkeypatch, ca
     assert "3 of 5 frames" in capsys.readouterr().out
 
 
+def test_a_second_ctrl_c_does_not_cost_the_results(folder, weights, tmp_path, monkeypatch):
+    close = VideoWriter.__exit__
+
+    def impatient(self, *error):
+        os.kill(os.getpid(), signal.SIGINT)
+        close(self, *error)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    frame = sequences.Sequence.frame
+
+    def interrupted(self, index):
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return frame(self, index)
+
+    monkeypatch.setattr(VideoWriter, "__exit__", impatient)
+    monkeypatch.setattr(sequences.Sequence, "frame", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    out, video = tmp_path / "boxes.txt", tmp_path / "square.mp4"
+    assert main(command(folder, weights, "--save-boxes", out, "--save-video", video)) == 130
+    assert np.loadtxt(out, delimiter=",").shape == (3, 4)
+    assert video.is_file()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_where_nothing_can_be_written_nothing_is_tracked(folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("dsiam_net.track.load_weights", None)
+    for option in ("--save-boxes", "--save-json", "--save-video"):
+        with pytest.raises(OSError, match=r"expected the name of a file to write, received a fold"):
+            main(command(folder, weights, option, folder))
+        with pytest.raises(OSError, match=r"cannot be written, as .*tiny\.npz is no folder"):
+            main(command(folder, weights, option, weights / "new" / "boxes.txt"))
+
+
 def test_ctrl_c_before_the_first_frame_writes_nothing(folder, weights, tmp_path, monkeypatch):
     interrupt_at(monkeypatch, 0)
     out = tmp_path / "boxes.txt"
@@ -229,6 +264,9 @@ def failing(folder, weights, tmp_path):
         "groundtruth_rect.2.txt": command(folder, weights, "--target", 2),
         "conv9": command(folder, weights, "--feature-layers", "conv9,relu4"),
         "frames": command(folder, weights, "--frames", 0),
+        "--sumweights fuses two feature layers, and dsiam has one": command(
+            folder, weights, "--tracker", "dsiam", "--sumweights", text
+        ),
         "suffix": command(folder, weights, "--save-video", tmp_path / "video.txt"),
     }
 

@@ -235,6 +235,23 @@ def test_closing_the_window_without_a_box_is_an_error(display):
         select_box(np.zeros((20, 30, 3), np.uint8))
 
 
+def test_escape_takes_the_box_away(display):
+    display.actions += [("drag", (5, 5), (15, 15)), ("key", "escape"), ("key", "enter"), ("close",)]
+    with pytest.raises(ValueError, match="no box was drawn"):
+        select_box(np.zeros((20, 30, 3), np.uint8))
+
+
+def test_a_click_takes_the_box_away_and_leaves_the_window_open(display):
+    display.actions += [
+        ("drag", (5, 5), (15, 15)),
+        ("drag", (25, 18), (25, 18)),
+        ("key", "enter"),
+        ("drag", (1.6, 2.6), (11.4, 8.4)),
+        ("key", "enter"),
+    ]
+    assert select_box(np.zeros((20, 30, 3), np.uint8)).tolist() == [3, 4, 10, 6]
+
+
 def test_dragging_goes_any_way_and_stops_at_the_frame():
     for first, last in (((2, 3), (6, 8)), ((6, 8), (2, 3)), ((2, 8), (6, 3))):
         assert dragged_box(first, last, (20, 30)).tolist() == [3, 4, 5, 6]

@@ -129,4 +129,10 @@ def _part(images: list[Path], folder: Path, source: Path) -> list[Path]:
             f"{source}: it is not known which frames of {folder} these boxes are of"
         )
     first, last = parts[number - 1]
-    return [path for path in images if path.stem.isdecimal() and first <= int(path.stem) <= last]
+    found = [p for p in images if p.stem.isdecimal() and first <= int(p.stem) <= last]
+    if not found:
+        raise SequenceError(
+            f"{source}: expected its frames, numbers {first} to {last}, in {folder}, and there are "
+            f"none among {len(images)} images"
+        )
+    return found
