@@ -13,13 +13,13 @@ from layers import BatchNorm, Conv, Eltwise, Pooling, ReLU
 CHANNELS = 8
 
 
-def add_stage(net, rng, name, source, shared):
+def add_stage(net, rng, name, source, shared, shrink=False):
     """A convolution, perhaps with what may follow it; returns the last variable's name."""
     kernel = int(rng.choice([1, 3, 3, 5]))
     groups = int(rng.choice([1, 1, 2]))
     bias = bool(rng.random() < 0.7)
     pad = kernel // 2 if rng.random() < 0.8 else 0
-    stride = 2 if rng.random() < 0.1 else 1
+    stride = 2 if shrink and rng.random() < 0.2 else 1
     block = Conv(
         size=(CHANNELS, CHANNELS // groups, kernel, kernel), pad=pad, stride=stride, has_bias=bias
     )
@@ -38,7 +38,7 @@ def add_stage(net, rng, name, source, shared):
         leak = 0.1 if rng.random() < 0.3 else 0.0
         net.add_layer(f"{name}_relu", ReLU(leak=leak), last, f"{name}_r", [])
         last = f"{name}_r"
-    if rng.random() < 0.2:
+    if shrink and rng.random() < 0.5:
         method = rng.choice(["max", "max", "avg"])
         pad = (0, 1, 0, 1) if rng.random() < 0.3 else 0
         block = Pooling(method=str(method), pool_size=2, stride=int(rng.choice([1, 2])), pad=pad)
@@ -59,7 +59,7 @@ def random_net(seed):
         last = f"x{branch % 3}"
         seen = []
         for i in range(int(draws.integers(1, 4))):
-            last = add_stage(net, draws, f"b{branch}_{i}", last, f"k{kind}_{i}")
+            last = add_stage(net, draws, f"b{branch}_{i}", last, f"k{kind}_{i}", shrink=i == 0)
             seen.append(last)
         ends.append(last)
         if rng.random() < 0.4:
