@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dagnet import DagNN
 
 from .cli import make_parser, run_command
-from .drawing import draw_unrolled
 from .listing import summary, write_listing
 from .options import add_network_options, complete_options, make_network
 
@@ -23,6 +22,9 @@ def write_network(net: DagNN, options: argparse.Namespace) -> None:
     if options.json:
         write_listing(net, options.json)
     if options.draw:
+        # Imported here since it brings Matplotlib, which takes longer than all else together.
+        from .drawing import draw_unrolled
+
         draw_unrolled(net, options.draw)
 
 

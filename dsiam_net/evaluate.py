@@ -13,7 +13,6 @@ from pathlib import Path
 from dagnet.backend import DEVICES
 
 from .cli import make_parser, run_command
-from .evaluation.plots import write_plots
 from .evaluation.protocol import PROTOCOLS
 from .evaluation.report import (
     Evaluation,
@@ -184,6 +183,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_scores(evaluation, out)
     _print(evaluation)
     if not options.no_plots:
+        # Imported here since it brings Matplotlib, which takes longer than all else together.
+        from .evaluation.plots import write_plots
+
         for name, problem in write_plots(evaluation, out / "plots", options.frames).items():
             print(f"no figure: {name}: {problem}", file=sys.stderr)
     return INCOMPLETE if failed else 0

@@ -20,7 +20,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
-from scipy.ndimage import median_filter
 
 from dagnet import DagNN, asnumpy, atomic_write
 from layers import find_peak
@@ -70,7 +69,8 @@ def save_figure(figure: Figure, path: str | os.PathLike, dpi: float = DPI) -> No
 def running_median(values: np.ndarray) -> np.ndarray:
     """Median of each value's neighbours, over a tenth of the values; the ends are repeated."""
     width = min(MEDIAN_STEPS, len(values) // 10) | 1
-    return median_filter(values, size=width, mode="nearest")
+    padded = np.pad(values, width // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
 
 
 def loss_curve(curve: Any, path: str | os.PathLike, title: str | None = None) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import imageio_ffmpeg
 import numpy as np
 
 from .patches import as_frame
@@ -156,6 +155,9 @@ class VideoWriter:
         """Append a frame, uint8 (H, W, 3), RGB; one of another size than the first is resized."""
         # H.264 with colour at half resolution wants even sides: the last line of odd ones goes.
         if self._stream is None:
+            # Imported here since only videos need it, and it is slow to import.
+            import imageio_ffmpeg
+
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._size = frame.shape[1::-1]
             self._stream = imageio_ffmpeg.write_frames(

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from dagnet import Callback, atomic_write
 
-from .figures import loss_curve
 from .training import FIGURES
 
 COLUMNS = ("epoch", "step", *FIGURES, "seconds")
@@ -53,6 +52,9 @@ class TrainingLog(Callback):
             self._draw()
 
     def _draw(self) -> None:
+        # Imported here since it brings Matplotlib, which takes longer than all else together.
+        from .figures import loss_curve
+
         rows = read_log(self.path)
         curve = np.array([[row[name] for name in FIGURES] for row in rows])
         loss_curve(curve, self.figure, title=f"{len(rows)} steps")

@@ -18,7 +18,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from dagnet import get_array_module
 
@@ -110,12 +109,17 @@ def _cpu_operator(
     matrix = resize_matrix(size_in, size_out, scale, kernel=kernel).astype(dtype)
     taps = math.ceil(KERNELS[kernel][1] / min(scale, 1.0)) + 2
     matrix = np.ascontiguousarray(matrix.T) if adjoint else matrix
-    return scipy.sparse.csr_matrix(matrix) if size_in >= SPARSE_FROM * taps else matrix
+    if size_in < SPARSE_FROM * taps:
+        return matrix
+    # Imported here since it takes longer than all of this package, and few programs come here.
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(matrix)
 
 
 def _apply(operator: Any, planes: Any, axis: int) -> Any:
     """``operator`` on the rows (axis 0) or columns (axis 1) of each of ``planes`` (P, H, W)."""
-    if not scipy.sparse.issparse(operator):
+    if isinstance(operator, np.ndarray):
         if axis == 0:
             return operator @ planes
         return planes @ operator.T

@@ -6,12 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from .errors import MatFileError
-from .mat5 import read_mat5
-from .mat73 import read_mat73
 from .values import is_empty, kind
 
 EXPECTED = "expected a MATLAB .mat file (version 5, 6, 7 or 7.3)"
@@ -64,9 +61,14 @@ def read_mat(path: str | PathLike) -> dict[str, Any]:
 
 
 def _reader(path: Path):
+    # Imported here since SciPy's and HDF5's readers are slow to import, and most files need one.
+    import h5py
+
     with path.open("rb") as file:
         head = file.read(_HEADER_SIZE)
     if h5py.is_hdf5(path):
+        from .mat73 import read_mat73
+
         return read_mat73
     if head.startswith(b"MATLAB 7.3"):
         raise MatFileError(
@@ -74,6 +76,8 @@ def _reader(path: Path):
             "belong to it: the file is truncated or damaged"
         )
     if len(head) == _HEADER_SIZE and head[126:] in _BYTE_ORDER_MARKS:
+        from .mat5 import read_mat5
+
         return read_mat5
     raise MatFileError(f"{path}: {EXPECTED}, found {_describe(head)}")
 

@@ -18,7 +18,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from dagnet import atomic_write
 from matlab_import import MatFileError, read_mat
@@ -102,8 +101,11 @@ def _write_mat(path: Path, boxes: np.ndarray, times: np.ndarray) -> None:
         "annoBegin": 1.0,
         "startFrame": 1.0,
     }
+    # Imported here since few runs write MATLAB's files.
+    from scipy.io import savemat
+
     with atomic_write(path) as file:
-        scipy.io.savemat(file, {"results": results}, do_compression=True)
+        savemat(file, {"results": results}, do_compression=True)
 
 
 # Reading
