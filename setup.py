@@ -43,6 +43,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "bench": ["psutil>=5.9", "torch>=2.2"],
         "cuda12": ["cupy-cuda12x>=14"],
         "cuda13": ["cupy-cuda13x>=14"],
         "photographs": ["scikit-image>=0.22"],

@@ -1,0 +1,129 @@
+"""The benchmark's own promises: PyTorch's network is ours, and a disagreement stops it.
+
+That autograd finds the same derivatives is a proof of ours by somebody else's code.
+"""
+
+import numpy as np
+import pytest
+
+from agreement import DisagreementError, check_double, check_single
+from contender import Contender, ContenderError
+from problems import FULL, SMALL, Size, convolution_work, step_problem, step_work
+from tiny import CHANNELS, SEARCH_SIZE, smooth_clip, tiny_unrolled
+
+FRAMES = 3
+# GF forward of a branch, counted by hand from the layers' sizes: 2 x filters x output cells.
+BRANCH = {
+    127: 2e-9 * (34848 * 59**2 + 307200 * 25**2 + 884736 * 10**2 + 663552 * 8**2 + 442368 * 6**2),
+    255: 2e-9
+    * (34848 * 123**2 + 307200 * 57**2 + 884736 * 26**2 + 663552 * 24**2 + 442368 * 22**2),
+}
+
+
+@pytest.fixture(scope="module")
+def torch_side():
+    pytest.importorskip("torch", reason="PyTorch is not here: pip install '.[bench]'")
+    return pytest.importorskip("with_torch")
+
+
+def tiny_problem(rng, crop_gradient="pool", dtype=np.float64):
+    size = Size(FRAMES, CHANNELS, search_size=SEARCH_SIZE, crop_gradient=crop_gradient)
+    net = tiny_unrolled(rng, frames=FRAMES, crop_gradient=crop_gradient)
+    return step_problem(net, size, smooth_clip(rng, FRAMES), dtype)
+
+
+def results_of(step):
+    step.run()
+    return step.results()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("crop_gradient", ["pool", "none"])
+def test_autograd_finds_the_same_responses_losses_and_derivatives(
+    rng, torch_side, crop_gradient, channels_last
+):
+    import ours
+
+    problem = tiny_problem(rng, crop_gradient)
+    found = results_of(ours.Step(problem))
+    assert sum(name.startswith("der ") for name in found) == 33
+    check_double(found, results_of(torch_side.Step(problem, channels_last)))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_both_sides_agree_where_the_crops_are_known_beforehand(rng, torch_side, batch):
+    import ours
+
+    problem = tiny_problem(rng)
+    found = results_of(ours.Step(problem, known_crops=True))
+    check_double(found, results_of(torch_side.Step(problem, known_crops=True, batch=batch)))
+
+
+def test_the_crop_gradient_changes_what_is_compared(rng, torch_side):
+    found = [
+        results_of(torch_side.Step(tiny_problem(np.random.default_rng(3), mode)))
+        for mode in ("pool", "none")
+    ]
+    assert not np.allclose(*(result["der conv5f"] for result in found), rtol=1e-6)
+
+
+def test_a_tracked_frame_gives_the_same_responses(torch_side):
+    import ours
+    from problems import track_problem
+
+    problem = track_problem(SMALL)
+    found = results_of(ours.Track(problem))
+    double = results_of(torch_side.Track({**problem, "dtype": "float64"}))
+    check_single(found, [results_of(torch_side.Track(problem))], double)
+
+
+def test_a_derivative_that_differs_is_refused():
+    reference = {"score": np.ones(3), "der conv5f": np.array([1.0, 2.0])}
+    check_double(reference, reference)
+    with pytest.raises(DisagreementError, match="conv5f"):
+        check_double({**reference, "der conv5f": np.array([1.0, 2.0 + 1e-6])}, reference)
+    with pytest.raises(DisagreementError, match="names"):
+        check_double({"score": np.ones(3)}, reference)
+
+
+def test_single_precision_may_be_a_few_times_as_far_off_as_the_other():
+    def single(distance):
+        return {"score": np.ones(3), "der conv5f": np.array([1.0 + distance, 2.0])}
+
+    check_single(single(3e-4), [single(1e-4)], single(0))
+    with pytest.raises(DisagreementError, match="conv5f"):
+        check_single(single(5e-4), [single(1e-4)], single(0))
+
+
+def test_derivatives_that_are_zero_are_compared_with_those_of_the_filters():
+    reference = {"der conv1b": np.array([1e-17]), "der conv1f": np.array([1.0])}
+    check_double({**reference, "der conv1b": np.array([-3e-12])}, reference)
+    with pytest.raises(DisagreementError, match="conv1b"):
+        check_double({**reference, "der conv1b": np.array([1e-6])}, reference)
+
+
+@pytest.mark.parametrize("side", [127, 255])
+def test_the_arithmetic_of_a_branch_is_counted(side):
+    assert sum(convolution_work(FULL, side).values()) == pytest.approx(1e9 * BRANCH[side])
+
+
+def test_the_arithmetic_of_a_step_has_three_products_a_convolution():
+    first = {side: convolution_work(FULL, side)["conv1"] / 1e9 for side in BRANCH}
+    # No crop passes a derivative on, so conv1 is not differentiated by its input.
+    without = 11 * (3 * BRANCH[127] - first[127]) + 29 * (3 * BRANCH[255] - first[255])
+    assert step_work(FULL, known_crops=True) == pytest.approx(without)
+    # All crops of frames 2 to 10, and the masked regions, which are made of crops.
+    passed_on = 9 * first[127] + 27 * first[255]
+    assert step_work(FULL) == pytest.approx(without + passed_on)
+
+
+def test_a_side_runs_in_a_process_of_its_own_and_reports_its_errors(rng):
+    with Contender("ours", threads=1) as contender:
+        contender.make("Step", tiny_problem(rng))
+        first, second = contender.run(2)
+        assert min(first.wall, second.wall) > 0
+        before, peak = contender.memory()
+        assert 0 < before <= peak
+        assert contender.results()["score"].shape == (FRAMES, 7, 7)
+        with pytest.raises(ContenderError, match="AttributeError"):
+            contender.make("Nothing")
