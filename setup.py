@@ -46,6 +46,7 @@ setup(
         "bench": ["psutil>=5.9", "torch>=2.2"],
         "cuda12": ["cupy-cuda12x>=14"],
         "cuda13": ["cupy-cuda13x>=14"],
+        "fast": ["numba>=0.61"],
         "photographs": ["scikit-image>=0.22"],
         "pth": ["torch>=2.2"],
         "dev": DEV,
