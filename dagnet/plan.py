@@ -15,12 +15,16 @@ depth do not depend on one another, so bringing them together makes no cycle.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .backend import asnumpy
 from .errors import DagNNError
 from .fusion import Chain, FusedLayer, Surroundings, find_chains
 from .geometry import Size
@@ -384,7 +388,7 @@ def _sort(units: list[Unit], places: Mapping[int, int]) -> tuple[list[Unit], lis
 def settings_key(block: Layer) -> tuple:
     """A layer's settings as something that can be compared and hashed.
 
-    Arrays among them are equal if they are the same object.
+    Arrays among them are equal if their dtypes, shapes and bytes are.
     """
     return tuple(_freeze(getattr(block, name)) for name in block.setting_names())
 
@@ -397,4 +401,7 @@ def _freeze(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         # True and 1 are equal in Python, and not the same setting.
         return type(value), value
+    if hasattr(value, "dtype"):
+        array = np.ascontiguousarray(asnumpy(value))
+        return array.dtype.str, array.shape, hashlib.blake2b(array.view(np.uint8)).digest()
     return id(value)

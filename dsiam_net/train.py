@@ -19,7 +19,6 @@ from .sequences import find_sequences
 from .synthetic import SyntheticVideos
 from .training import (
     KeepLambdasPositive,
-    ShareMasks,
     clip_getter,
     frame_stats,
     learning_rates,
@@ -144,7 +143,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             extract_stats=frame_stats,
             callbacks=[
                 KeepLambdasPositive(),
-                ShareMasks(),
                 TrainingLog(Path(options.exp_dir)),
                 progress,
             ],

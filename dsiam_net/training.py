@@ -17,7 +17,7 @@ from dagnet import (
     get_array_module,
     to_device,
 )
-from layers import Crop, Eltwise
+from layers import Crop
 from layers.crop import GIVEN
 
 from .boxes import box_to_center, template_sides, valid_boxes
@@ -278,28 +278,6 @@ class KeepLambdasPositive(Callback):
             if parameter.name.endswith("_lambda"):
                 xp = get_array_module(parameter.value)
                 parameter.value = xp.maximum(parameter.value, LAMBDA_MIN)
-
-
-class ShareMasks(Callback):
-    """Makes masks that are equal one array when training starts.
-
-    The plan runs layers with equal inputs once if their settings are the same, arrays the same
-    object; in a network that was read from a checkpoint, or moved to a GPU, each layer has an
-    array of its own. With ``crops='ground-truth'`` frames 1 and 2 mask one patch: a run that goes
-    on must merge what it merged before, to give the same numbers.
-    """
-
-    def on_start(self, net, state):
-        masks: list[Any] = []
-        for record in net.layers:
-            mask = record.block.constant if isinstance(record.block, Eltwise) else None
-            if mask is None:
-                continue
-            same = next((m for m in masks if get_array_module(m).array_equal(m, mask)), None)
-            if same is None:
-                masks.append(mask)
-            else:
-                record.block.constant = same
 
 
 def learning_rates(first: float, last: float, epochs: int) -> list[float]:
