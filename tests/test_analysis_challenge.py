@@ -11,6 +11,7 @@ from dsiam_net.analysis.challenge_figure import (
     draw_boxes,
     draw_legend,
     draw_strip,
+    line_widths,
     write_video,
 )
 from dsiam_net.analysis.following import follow
@@ -158,3 +159,11 @@ def test_the_strip_shows_the_chosen_frames_and_the_scores(tmp_path):
         assert words in text
     with pytest.raises(ValueError, match="in 1 to 5, received 6"):
         draw_strip(video, results, [6], tmp_path / "strip.svg")
+
+
+def test_lines_are_wider_the_lower_they_lie_and_no_wider_than_needed():
+    for count in range(1, 9):
+        widths = line_widths(count)
+        steps = np.diff(widths)
+        assert len(widths) == count and widths[0] == 1.7 and widths[-1] <= 6
+        assert (steps > 0.6).all() and (steps < 1.5).all()

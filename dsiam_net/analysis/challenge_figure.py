@@ -27,8 +27,10 @@ BACKGROUND = (32, 32, 32)  # of the video's legend
 SHORTER_SIDE = 480
 LINE_HEIGHT = 0.055  # of the legend, as a fraction of the frame's shorter side
 WIDTH, COLUMNS = 11.0, 3  # of the strip: inches, pictures a row
-# Lines in the strip, points: thin on top of thick, so that boxes at one place are all seen.
-THIN, THICK = 1.7, 6.0
+# Lines in the strip, points: thin on top of thick, so that boxes at one place are all seen; each is
+# wider than the one above it by at most a step. No line takes more than a share of a small box.
+THIN, THICK, STEP = 1.7, 6.0, 1.4
+LINE_SHARE = 0.25
 RIM = 0.5  # of a line, points
 
 
@@ -133,6 +135,20 @@ def write_video(sequence, results: Sequence[Result], path: str | os.PathLike) ->
             video.add(np.vstack([frame, draw_legend(labels, frame.shape[1], line)]))
 
 
+def line_widths(count: int) -> np.ndarray:
+    """Widths of the outlines of ``count`` boxes in the strip, points, the topmost first."""
+    return np.linspace(THIN, min(THICK, THIN + STEP * (count - 1)), count)
+
+
+def _narrowing(boxes: Sequence[np.ndarray], scale: float, widest: float) -> float:
+    """Factor on the widths of lines around boxes (x, y, w, h), drawn with ``scale`` points a pixel.
+
+    At most 1, and so that the thinnest line stays at least half as wide.
+    """
+    sides = [box[2:].min() * scale for box in boxes if valid_boxes(box)]
+    return float(np.clip(LINE_SHARE * min(sides, default=np.inf) / widest, 0.5, 1))
+
+
 def draw_strip(
     sequence,
     results: Sequence[Result],
@@ -171,7 +187,7 @@ def draw_strip(
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     drawn = _all_drawn(sequence, results)
-    widths = np.linspace(THIN, THICK, len(drawn))
+    widths = line_widths(len(drawn))
     for axes, number, image in zip(panels, show, images):
         if image is None:
             axes.set_title(f"frame {number} cannot be read", fontsize=9)
@@ -179,8 +195,10 @@ def draw_strip(
         axes.imshow(as_frame(image))
         axes.set_autoscale_on(False)
         axes.set_title(f"frame {number}", fontsize=9)
-        for part, width in reversed([*zip(drawn, widths)]):
-            outline_box(axes, part.boxes[number - 1], part.color, width=width, rim=RIM)
+        boxes = [part.boxes[number - 1] for part in drawn]
+        factor = _narrowing(boxes, 72 * WIDTH / columns / image.shape[1], widths[-1])
+        for box, part, wide in reversed([*zip(boxes, drawn, widths * factor)]):
+            outline_box(axes, box, part.color, width=wide, rim=RIM)
     for axes in panels:
         axes.set_axis_off()
     handles = [

@@ -101,5 +101,5 @@ def frame_or_none(sequence: Any, index: int) -> np.ndarray | None:
     try:
         return sequence.frame(index)
     except SequenceError as error:
-        warnings.warn(f"{error}; frame {index + 1} is passed over", SequenceWarning, stacklevel=2)
+        warnings.warn(f"{error}; frame {index + 1} is passed over", SequenceWarning, stacklevel=1)
         return None
