@@ -9,10 +9,8 @@ precision and in single. Each side runs in a process of its own; they take turns
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,11 +18,10 @@ from tqdm import tqdm
 
 from comparing import CHANNELS_LAST, NCHW, TORCH_BATCH, WORKS, Comparison, Effort, compare
 from contender import Contender
-from dagnet import atomic_write
 from dsiam_net.cli import make_parser, print_settings, run_command
 from machine import describe, load, usable_cores
+from reporting import print_machine, require_positive, require_torch, spread, write_json
 
-NEEDS_TORCH = "the benchmark needs PyTorch: pip install '.[bench]'"
 # What --quick does in place of the defaults.
 QUICK = {"rounds": 2, "frames": 2, "check_frames": 2}
 
@@ -60,9 +57,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.quick:
         vars(options).update(QUICK)
-    for name in ("rounds", "threads", "frames", "check_frames", "torch_batch"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    counts = ("rounds", "threads", "frames", "check_frames", "torch_batch")
+    require_positive(parser, options, *counts)
     return options
 
 
@@ -73,12 +69,6 @@ def gemm_peak(threads: int) -> float:
 
 
 # Tables
-
-
-def spread(values: np.ndarray, form: str = ".3f") -> str:
-    """Median and quartiles."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def side_rows(comparison: Comparison, peak: float) -> list[str]:
@@ -148,11 +138,10 @@ def record(comparison: Comparison) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the works, print the tables, write the record."""
     options = parse(argv)
-    if find_spec("torch") is None:
-        raise ImportError(NEEDS_TORCH)
+    require_torch()
     print_settings(options)
     machine = describe(options.threads)
-    print("machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    print_machine(machine)
     effort = Effort(
         options.threads,
         options.rounds,
@@ -183,8 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.json:
         content = {"machine": machine, "settings": vars(options)}
         content["works"] = {comparison.name: record(comparison) for comparison in comparisons}
-        with atomic_write(options.json, "w") as stream:
-            json.dump(content, stream, indent=1)
+        write_json(options.json, content)
 
 
 if __name__ == "__main__":
