@@ -68,11 +68,12 @@ def take_params(stages: tuple[Stage, ...], params: Any) -> list[StageParams]:
         shapes = [stage.size, *[(out,)] * (len(own) - 1)]
         if stage.norm is not None:
             shapes[-1] = (out, 2)
-        for array, shape in zip(own, shapes):
+        first = len(params) - len(rest) - len(own)
+        for place, (array, shape) in enumerate(zip(own, shapes), first):
             if tuple(array.shape) != shape:
                 raise ShapeError(
                     f"expected a parameter of shape {shape}, received {tuple(array.shape)}",
-                    param=len(params) - len(rest) - len(own),
+                    param=place,
                 )
         filters, *vectors = own
         vectors = [vector.astype(np.float64) for vector in vectors]
