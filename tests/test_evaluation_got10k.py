@@ -4,11 +4,15 @@ import cv2
 import numpy as np
 import pytest
 
+from analysing import tiny_net
 from dsiam_net.evaluation.protocol import PROTOCOLS
 from dsiam_net.evaluation.report import evaluate
 from dsiam_net.evaluation.results import write_run
 from dsiam_net.evaluation.sets import read_set
 from dsiam_net.sequences import Sequence
+from dsiam_net.tracker import create_tracker
+from dsiam_net.tracking import track_sequence
+from evaluation_stubs import write_sequence
 
 OTB, GOT10K = PROTOCOLS["otb"], PROTOCOLS["got10k"]
 # Sequences of OTB-2013 with their frames and targets.
@@ -227,3 +231,18 @@ def test_got10k_scores_equal_a_plain_restatement(got10k):
     assert ours.overall.ao == pytest.approx(share(everything), abs=BOUND)
     assert ours.overall.sr50 == pytest.approx(share(o > 0.5 for o in everything), abs=BOUND)
     assert ours.overall.sr75 == pytest.approx(share(o > 0.75 for o in everything), abs=BOUND)
+
+
+def test_the_toolkit_runs_our_trackers(tmp_path):
+    trackers = toolkit("got10k.trackers")
+    sequence = write_sequence(tmp_path / "A", 4)
+    ours = create_tracker("dsiamm", tiny_net())
+
+    class DSiamM(trackers.Tracker):  # as docs/tracker.md has it
+        def __init__(self):
+            super().__init__("DSiamM", is_deterministic=True)
+            self.init, self.update = ours.init, ours.update
+
+    boxes, times = DSiamM().track([str(path) for path in sequence.paths], sequence.boxes[0])
+    expected = track_sequence(ours, sequence).boxes
+    assert np.array_equal(boxes, expected) and len(times) == 4
