@@ -10,6 +10,7 @@ from ``k`` to ``k + 1``, so the box ``(x, y, w, h)`` has its centre at ``(y + h/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def cut(image: np.ndarray, centre: Sequence[float], side: int, colour: np.ndarra
 
     Parameters
     ----------
-    image : array (C, H, W)
+    image : array (C, H, W), uint8 or floating point
     centre : (y, x)
         The square's first pixel, 1-based, is ``round(centre - (side + 1) / 2)``, a half rounded
         away from zero: down and right inside the frame, up and left beyond its first pixels. So
@@ -79,15 +80,15 @@ def cut(image: np.ndarray, centre: Sequence[float], side: int, colour: np.ndarra
 
     Returns
     -------
-    array (C, side, side), dtype of ``image``; always a copy
+    array (C, side, side), always a copy: float32, or float64 if ``image`` is
     """
     channels, height, width = image.shape
     top, left = (whole(c - (side + 1) / 2) - 1 for c in centre)
-    patch = np.empty((channels, side, side), image.dtype)
+    patch = np.empty((channels, side, side), np.result_type(image.dtype, np.float32))
     rows = slice(max(top, 0), min(top + side, height))
     columns = slice(max(left, 0), min(left + side, width))
     if rows.stop - rows.start < side or columns.stop - columns.start < side:
-        patch[:] = np.asarray(colour, image.dtype)[:, None, None]
+        patch[:] = np.asarray(colour, patch.dtype)[:, None, None]
     if rows.start < rows.stop and columns.start < columns.stop:
         inside = image[:, rows, columns]
         y, x = rows.start - top, columns.start - left
@@ -104,8 +105,10 @@ def _resize(patch: np.ndarray, size: int) -> np.ndarray:
     side = patch.shape[-1]
     if side == size:
         return patch
-    resized = imresize(patch, scale=size / side)
-    return resized if resized.shape[-1] == size else imresize(patch, size=(size, size))
+    scale = size / side
+    if math.ceil(scale * side) == size:
+        return imresize(patch, scale=scale)
+    return imresize(patch, size=(size, size))
 
 
 def _smaller(
@@ -119,7 +122,8 @@ def _smaller(
     rim = [(0, 0)] + [(0, -n % block) for n in image.shape[1:]]
     channels, height, width = (padded := np.pad(image, rim, mode="edge")).shape
     blocks = padded.reshape(channels, height // block, block, width // block, block)
-    return blocks.mean(axis=(2, 4)), [(c - 1) / block + 1 for c in centre], whole(side / block)
+    smaller = blocks.mean(axis=(2, 4), dtype=np.result_type(image.dtype, np.float32))
+    return smaller, [(c - 1) / block + 1 for c in centre], whole(side / block)
 
 
 class ExactPatches:
@@ -130,8 +134,8 @@ class ExactPatches:
     """
 
     def image(self, frame: np.ndarray) -> np.ndarray:
-        """A frame (H, W, 3) of uint8 as this class works on it: (3, H, W), float32."""
-        return np.ascontiguousarray(frame.transpose(2, 0, 1), dtype=np.float32)
+        """A frame (H, W, 3) of uint8 as this class works on it: a view of it, (3, H, W)."""
+        return frame.transpose(2, 0, 1)
 
     def average_colour(self, image: np.ndarray) -> np.ndarray:
         """Mean of each channel, (3,) float32, of ``image`` (3, H, W).
@@ -139,7 +143,8 @@ class ExactPatches:
         The mean over the rows of each column first, then over the columns, each summed one after
         the other in single precision: as MATLAB's ``mean(mean(image))`` of a single image.
         """
-        columns = np.add.accumulate(image, axis=1)[:, -1] / np.float32(image.shape[1])
+        rows = np.add.accumulate(image, axis=1, dtype=np.float32)
+        columns = rows[:, -1] / np.float32(image.shape[1])
         return np.add.accumulate(columns, axis=1)[:, -1] / np.float32(image.shape[2])
 
     def side(self, side: float) -> int:
@@ -159,7 +164,7 @@ class ExactPatches:
 
         Parameters
         ----------
-        image : array (3, H, W), float32
+        image : array (3, H, W), uint8 or float32
             From ``image``.
         centre : (y, x)
             Of the square, frame pixels.

@@ -88,7 +88,7 @@ def _matching(folder: GoldenFolder, colour: Any) -> list[tuple[GoldenFile, str, 
 
 
 def image_of_colour(case: Case, colour: np.ndarray) -> np.ndarray:
-    """The frame (3, H, W), float32, whose average colour a case gives."""
+    """The frame (3, H, W), uint8, whose average colour a case gives."""
     for golden, name, _, _ in _matching(case.folder, colour)[:1]:
         case.folder.mark_used(golden.path, case.golden)
         frame = golden.case(name).matlab("im")[:, :, :, 0]
