@@ -9,6 +9,20 @@ import numpy as np
 from dagnet import Context, Layer
 from layers import BatchNorm, Conv, Pooling, ReLU
 from layers.chain import FeatureChain, make_stage
+from layers.chain.stages import lay_out
+from layers.kernels import choice
+
+
+def transform_everything(monkeypatch):
+    """Let Winograd's convolution be chosen for few channels too."""
+    monkeypatch.setattr(choice, "WINOGRAD_CHANNELS", 1)
+    forget_choices()
+
+
+def forget_choices():
+    """Choose kernels anew."""
+    choice.choose_conv.cache_clear()
+    lay_out.cache_clear()
 
 
 @dataclass

@@ -7,13 +7,29 @@ import pytest
 
 from dagnet import Context, ShapeError, Size, relative_error
 from errors import prove, record_error
-from feature_chains import Alone, evaluate, make_chain, random_chain
+from feature_chains import (
+    Alone,
+    evaluate,
+    forget_choices,
+    make_chain,
+    random_chain,
+    transform_everything,
+)
 from layers import BatchNorm, Conv, Pooling, ReLU
 from layers.chain import FeatureChain
 
 DOUBLE = 1e-10
 # Winograd's transformations magnify single precision's rounding by some ten.
 SINGLE = 2e-5
+
+
+@pytest.fixture(autouse=True)
+def few_channels(monkeypatch):
+    """Winograd's convolution takes the few channels of the chains here."""
+    transform_everything(monkeypatch)
+    yield
+    monkeypatch.undo()
+    forget_choices()
 
 
 def agree(actual, expected, tolerance, what, scale=None):
