@@ -265,6 +265,7 @@ class _Loop:
                     options.der_outputs,
                     late_inputs=given.late_inputs,
                     hold_on=s < len(parts) - 1,
+                    memory_budget=options.memory_budget,
                 )
             self._check_losses(epoch)
         net.accumulate_param_ders = False

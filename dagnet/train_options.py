@@ -70,6 +70,8 @@ class TrainOptions:
     der_outputs : dict of variable name to derivative
     checkpoint_every : int or None
         Steps after which a partial checkpoint is written within an epoch.
+    memory_budget : float or None
+        Bytes that an evaluation may take, as ``DagNN.eval`` has it.
     settings : dict
         Stored in every checkpoint; one with other values is not continued.
     """
@@ -86,6 +88,7 @@ class TrainOptions:
     random_seed: int = 0
     der_outputs: Mapping[str, Any] = field(default_factory=lambda: {"objective": 1})
     checkpoint_every: int | None = None
+    memory_budget: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):

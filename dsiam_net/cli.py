@@ -39,6 +39,22 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def memory_size(text: str) -> float:
+    """Bytes from a number with a unit, ``800MB`` or ``1.5GB`` (of 1024 each); for ``type=``."""
+    units = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "B": 1}
+    upper = text.strip().upper()
+    unit = next((unit for unit in units if upper.endswith(unit)), "")
+    try:
+        size = float(upper.removesuffix(unit)) * units[unit]
+    except (KeyError, ValueError):
+        size = -1.0
+    if not 0 < size < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected a size with its unit, such as 800MB or 1.5GB, received {text!r}"
+        )
+    return size
+
+
 def print_settings(options: argparse.Namespace) -> None:
     """Print what a run was started with, an option a line."""
     width = max(len(name) for name in vars(options))

@@ -12,7 +12,7 @@ from pathlib import Path
 from dagnet import SGD, DagNN, TrainOptions, train_dag
 
 from .build_unrolled import write_network
-from .cli import make_parser, print_settings, run_command
+from .cli import make_parser, memory_size, print_settings, run_command
 from .clips import ClipSampler, ListedClips
 from .options import add_network_options, complete_options, make_network
 from .sequences import find_sequences
@@ -27,7 +27,10 @@ from .training_log import Progress, TrainingLog
 from .unrolled import RESPONSE, objectives
 
 # Options that may differ between a run and its continuation.
-FREE_OPTIONS = ("restart", "epochs", "exp_dir", "checkpoint_every", "device", "out", "json", "draw")
+FREE_OPTIONS = (
+    *("restart", "epochs", "exp_dir", "checkpoint_every", "memory_budget", "device"),
+    *("out", "json", "draw"),
+)
 
 # Options that came later, with their defaults: checkpoints name them where they differ, so that
 # one that was written before goes on with the defaults.
@@ -79,6 +82,14 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-every", type=int, default=50, metavar="STEPS", help="within an epoch"
     )
     group.add_argument(
+        "--memory-budget",
+        type=memory_size,
+        metavar="SIZE",
+        help="what values, derivatives and kept intermediates of a step may take (800MB, 1.5GB): "
+        "branches are run a second time in backward until it is expected to fit (no limit if not "
+        "given)",
+    )
+    group.add_argument(
         "--restart", action="store_true", help="begin anew, whatever checkpoints --exp-dir holds"
     )
 
@@ -107,6 +118,7 @@ def train_options(options: argparse.Namespace, net: DagNN) -> TrainOptions:
         random_seed=options.seed,
         der_outputs=dict.fromkeys(objectives(net), 1),
         checkpoint_every=options.checkpoint_every,
+        memory_budget=options.memory_budget,
         settings=settings_to_keep(options),
     )
 
