@@ -63,15 +63,14 @@ def axis_taps(center: Any, side: Any, size: int, length: int) -> Taps:
     )
 
 
-def sample(image: Any, color: Any, rows: Taps, columns: Taps) -> Any:
-    """Bilinear samples of ``image`` (C, H, W), which ``color`` (C,) surrounds: (C, M, M).
+def sample(image: Any, color: Any, rows: Taps, columns: Taps, out: Any) -> None:
+    """Write bilinear samples of ``image`` (C, H, W), surrounded by ``color`` (C,), to ``out``.
 
     With ``R`` and ``K`` the sampling matrices of rows and columns, ``R (image - color) K' +
     color``: outside the image the difference is zero.
     """
-    patch = _rows_then_columns(image, color, rows, columns)
-    patch += color[:, None, None]
-    return patch
+    difference = _rows_then_columns(image, color, rows, columns)
+    get_array_module(image).add(difference, color[:, None, None], out=out)
 
 
 def _rows_then_columns(
@@ -289,8 +288,10 @@ class Crop(Layer):
         """Patches (N, C, size, size) around ``moved``, and the taps of each."""
         xp = get_array_module(moved)
         taps = [self._taps(image, moved[i], sides[i]) for i in range(len(image))]
-        patch = xp.stack([sample(image[i], color[i], *taps[i]) for i in range(len(image))], axis=0)
-        return patch, taps
+        patches = xp.empty((*image.shape[:2], self.size, self.size), moved.dtype)
+        for i, patch in enumerate(patches):
+            sample(image[i], color[i], *taps[i], out=patch)
+        return patches, taps
 
     def _cell(self, sides: Any) -> Any:
         """Frame pixels that a cell of the map stands for, (N, 1)."""
