@@ -39,7 +39,7 @@ class Seconds(NamedTuple):
 
 
 class ContenderError(ChildProcessError):
-    """A side of the benchmark failed; its own traceback was printed."""
+    """A side of the benchmark failed."""
 
 
 class Contender:
@@ -100,6 +100,10 @@ class Contender:
     def plan(self) -> str:
         """What our engine makes of the network."""
         return self._ask("call", "plan")
+
+    def expected_bytes(self) -> float:
+        """The memory that our engine expects a step to take, without the process itself."""
+        return self._ask("call", "expected_bytes")
 
     def memory(self) -> tuple[float, float]:
         """Megabytes resident before the first run, and at the peak since the process began."""
@@ -204,8 +208,9 @@ def serve(module: str, threads: int) -> None:
         except KeyboardInterrupt:
             return
         except Exception as exc:
-            traceback.print_exc()
-            answer = False, f"{module}: {type(exc).__name__}: {exc}"
+            last = traceback.extract_tb(exc.__traceback__)[-1]
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            answer = False, f"{module}: {type(exc).__name__} ({where}): {exc}"
         pickle.dump(answer, answers)
         answers.flush()
 

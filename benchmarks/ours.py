@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dagnet.plan import Plan
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.clips import Clip
 from dsiam_net.settings import get_preset
@@ -24,12 +25,12 @@ class Step:
         Of ``problems.step_problem``.
     known_crops : bool
         Crops at the true centres.
-    budget : int, optional
-        Bytes; see ``DagNN.eval``.
+    budget : float, optional
+        Bytes that the engine may plan with; see ``DagNN.eval``.
     """
 
     def __init__(
-        self, problem: Mapping[str, Any], known_crops: bool = False, budget: int | None = None
+        self, problem: Mapping[str, Any], known_crops: bool = False, budget: float | None = None
     ):
         settings = dict(problem["size"])
         branch = siamfc_branch(settings.pop("channels"))
@@ -64,7 +65,15 @@ class Step:
 
     def plan(self) -> str:
         """What the engine makes of the network, in words."""
-        return str(self.net.plan())
+        return str(self._plan())
+
+    def expected_bytes(self) -> float:
+        """The memory that the engine expects values, derivatives and the like to take."""
+        return self._plan().peak_bytes
+
+    def _plan(self) -> Plan:
+        sizes = {name: value.shape for name, value in self.batch.inputs.items() if value.ndim == 4}
+        return self.net.plan(input_sizes=sizes, **self.options)
 
 
 class Track:

@@ -6,7 +6,6 @@ this project, nor the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -165,11 +164,6 @@ def _common(net: DagNN, size: Size, dtype: Any) -> dict[str, Any]:
             "mask": background_mask(size.search_size, size.exemplar_size),
         },
     }
-
-
-def merge_sizes(problem: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    """A problem with changed settings, ``crop_gradient`` for instance."""
-    return {**problem, "size": {**problem["size"], **changes}}
 
 
 # Arithmetic

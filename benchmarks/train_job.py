@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from comparing import CHANNELS_LAST, NCHW, OURS
 from contender import THREAD_VARIABLES, Seconds
 from dsiam_net.cli import make_parser, print_settings, run_command
-from dsiam_net.clips import ClipFiles, ClipSampler, write_clips
+from dsiam_net.clips import ClipSampler, write_clips
 from dsiam_net.sequences import find_sequences
 from layers import background_mask
 from machine import describe, load, usable_cores
@@ -58,7 +58,7 @@ def prepare(folder: Path, data: Sequence[str], steps: int, frames: int) -> Files
     clips = [sampler.files(0, index) for index in range(steps)]
     files = Files(*(folder / name for name in ("ours.txt", "theirs.txt", "ours.npz", "theirs.npz")))
     write_clips(files.our_clips, clips)
-    write_clips(files.their_clips, _as_trained(clips))
+    write_clips(files.their_clips, as_trained(clips))
     net = make_net(FULL)
     net.save(files.our_start)
     unrolled = net.meta["unrolled"]
@@ -76,7 +76,7 @@ def prepare(folder: Path, data: Sequence[str], steps: int, frames: int) -> Files
     return files
 
 
-def _as_trained(clips: Sequence[ClipFiles]) -> list[ClipFiles]:
+def as_trained(clips: Sequence[Any]) -> list[Any]:
     """The clips in the order in which the training loop takes them in its first epoch."""
     order = np.random.default_rng([SEED, 1]).permutation(np.arange(len(clips)))
     return [clips[index] for index in order]

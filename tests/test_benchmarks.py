@@ -6,10 +6,18 @@ That autograd finds the same derivatives is a proof of ours by somebody else's c
 import numpy as np
 import pytest
 
+import comparing
+import cpu
+import growth
+import ours
+import train_job
 from agreement import DisagreementError, check_double, check_single
-from contender import Contender, ContenderError
-from problems import FULL, SMALL, Size, convolution_work, step_problem, step_work
+from contender import Contender, ContenderError, Seconds
+from dagnet import train_dag
+from growth_figure import draw
+from problems import FULL, SMALL, Size, convolution_work, step_problem, step_work, track_problem
 from tiny import CHANNELS, SEARCH_SIZE, smooth_clip, tiny_unrolled
+from toy_training import X, get_batch, options, toy_net
 
 FRAMES = 3
 # GF forward of a branch, counted by hand from the layers' sizes: 2 x filters x output cells.
@@ -42,8 +50,6 @@ def results_of(step):
 def test_autograd_finds_the_same_responses_losses_and_derivatives(
     rng, torch_side, crop_gradient, channels_last
 ):
-    import ours
-
     problem = tiny_problem(rng, crop_gradient)
     found = results_of(ours.Step(problem))
     assert sum(name.startswith("der ") for name in found) == 33
@@ -52,8 +58,6 @@ def test_autograd_finds_the_same_responses_losses_and_derivatives(
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_both_sides_agree_where_the_crops_are_known_beforehand(rng, torch_side, batch):
-    import ours
-
     problem = tiny_problem(rng)
     found = results_of(ours.Step(problem, known_crops=True))
     check_double(found, results_of(torch_side.Step(problem, known_crops=True, batch=batch)))
@@ -68,9 +72,6 @@ def test_the_crop_gradient_changes_what_is_compared(rng, torch_side):
 
 
 def test_a_tracked_frame_gives_the_same_responses(torch_side):
-    import ours
-    from problems import track_problem
-
     problem = track_problem(SMALL)
     found = results_of(ours.Track(problem))
     double = results_of(torch_side.Track({**problem, "dtype": "float64"}))
@@ -127,3 +128,63 @@ def test_a_side_runs_in_a_process_of_its_own_and_reports_its_errors(rng):
         assert contender.results()["score"].shape == (FRAMES, 7, 7)
         with pytest.raises(ContenderError, match="AttributeError"):
             contender.make("Nothing")
+
+
+def growth_rows(series="frames", values=(2, 5, 10)):
+    return [
+        growth.Row(series, v, 0.4 * v, 0.375 * v, 0.5 * v, 0.75 * v, 80, 90 + 50 * v, 45 * v, np.inf)
+        for v in values
+    ]
+
+
+def test_rows_of_the_growth_are_read_as_they_were_written(tmp_path):
+    rows = growth_rows()
+    growth.write_rows(tmp_path / "growth.csv", rows)
+    assert growth.read_rows(tmp_path / "growth.csv") == rows
+
+
+def test_the_growth_is_drawn_with_the_line_through_its_points():
+    figure = draw(growth_rows() + growth_rows("cores", (1, 2)))
+    time, memory, layers, cores = figure.axes
+    labels = [text.get_text() for text in time.get_legend().get_texts()]
+    assert "0.00 s + 0.400 s a frame" in [label.replace("-0.00", "0.00") for label in labels]
+    assert [text.get_text() for text in layers.texts] == ["not measured"]
+    assert cores.get_legend() is not None and memory.get_legend() is not None
+
+
+@pytest.mark.parametrize(
+    "main, arguments, said",
+    [
+        (cpu.main, ["--rounds", "0"], "--rounds must be at least 1"),
+        (cpu.main, ["--work", "nothing"], "invalid choice"),
+        (growth.main, ["--frames", "0"], "--frames must be at least 1"),
+        (train_job.main, ["data", "--steps", "0"], "--steps must be at least 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(capsys, main, arguments, said):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_ratios_are_taken_round_by_round():
+    def measured(*walls):
+        return comparing.Measured([Seconds(w, 2 * w) for w in walls], (50.0, 100.0))
+
+    sides = {comparing.OURS: measured(1, 3), comparing.NCHW: measured(2, 4)}
+    comparison = comparing.Comparison("step", comparing.WORKS["step"], 1.0, sides, [], "")
+    assert comparison.ratio(comparing.NCHW) == pytest.approx([0.5, 0.75])
+    assert comparison.processor_ratio(comparing.NCHW) == pytest.approx(2 / 3)
+
+
+def test_the_clips_are_in_the_order_in_which_training_takes_them(tmp_path):
+    seen = []
+
+    def noting(indexes, mode, epoch):
+        seen.extend(indexes)
+        return get_batch(indexes, mode, epoch)
+
+    once = options(tmp_path, batch_size=1, random_seed=train_job.SEED)
+    train_dag(toy_net(), noting, range(len(X)), options=once)
+    assert train_job.as_trained(list(range(len(X)))) == seen
