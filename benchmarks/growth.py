@@ -137,16 +137,15 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """Print a table, with the share of each unit of what is varied."""
-    print(
-        "\n| varied | | seconds (quartiles) | s a unit | processor s | MB peak (before) | budget |"
-    )
+    """Print a table."""
+    print("\n| varied | | seconds (quartiles) | s a frame | processor s | MB (before) | budget |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for r in rows:
+        each = f"{r.seconds / r.value:.3f}" if r.series.startswith("frames") else ""
         budget = "" if np.isinf(r.megabytes_budget) else f"{r.megabytes_budget:.0f}"
         print(
             f"| {r.series} | {r.value} | {r.seconds:.2f} ({r.first_quartile:.2f} to "
-            f"{r.third_quartile:.2f}) | {r.seconds / r.value:.3f} | {r.processor_seconds:.2f} | "
+            f"{r.third_quartile:.2f}) | {each} | {r.processor_seconds:.2f} | "
             f"{r.megabytes_peak:.0f} ({r.megabytes_before:.0f}) | {budget} |"
         )
 

@@ -132,7 +132,9 @@ def test_a_side_runs_in_a_process_of_its_own_and_reports_its_errors(rng):
 
 def growth_rows(series="frames", values=(2, 5, 10)):
     return [
-        growth.Row(series, v, 0.4 * v, 0.375 * v, 0.5 * v, 0.75 * v, 80, 90 + 50 * v, 45 * v, np.inf)
+        growth.Row(
+            series, v, 0.4 * v, 0.375 * v, 0.5 * v, 0.75 * v, 80, 90 + 50 * v, 45 * v, np.inf
+        )
         for v in values
     ]
 
