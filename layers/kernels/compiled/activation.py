@@ -22,9 +22,8 @@ REMEMBERED = 256
 class CompiledActivation(RowActivation):
     """``RowActivation`` in single precision: each method reads its arrays once.
 
-    The work is cut by samples and by vectors of 16 channels, which never meet. ``sums`` leaves
-    nothing for ``backward``: to find the winners of windows again is cheaper than to store and
-    load what they were given. Sums are in double precision.
+    ``sums`` leaves nothing for ``backward``: to find the winners of windows again is cheaper than
+    to store and load what they were given. Sums are in double precision.
     """
 
     def __init__(self):
@@ -40,32 +39,31 @@ class CompiledActivation(RowActivation):
         samples, groups, rows, columns, channels = y.shape
         layout = MapLayout(channels * groups, groups, rows, columns, 0, 0, out_height, out_width)
         check(y, layout, samples, "y")
-        total, squares = np.zeros((2, samples, layout.channels))
         at, *steps = _place(layout)
 
         def run(piece):
-            n, vectors = piece
+            n, rows = piece
+            total, squares = sums = np.zeros((2, layout.channels))
             self._kernels["moments"](
-                *(address(y[n]), address(at), *steps, address(total[n]), address(squares[n])),
-                *(out_height, out_width, *vectors),
+                *(address(y[n, 0, rows[0] :]), address(at), *steps),
+                *(address(total), address(squares), len(rows), out_width, len(at)),
             )
+            return n, sums
 
-        share(run, _pieces(samples, layout))
-        count = out_height * out_width
-        total /= count
-        squares /= count
-        # In double precision the squares of single numbers lose nothing that matters.
-        return total, np.maximum(squares - total**2, 0)
+        total, squares = _add_up(share(run, _pieces(samples, out_height)), samples)
+        mean = total / (out_height * out_width)
+        # Squares of single numbers lose nothing that matters in double precision.
+        return mean, np.maximum(squares / (out_height * out_width) - mean**2, 0)
 
     def forward(self, y, layout_y, scale, shift, activation, maps, layout_maps):
         call = _Call(y, layout_y, scale, shift, activation, layout_maps, maps)
         kernel = self._kernels[f"{call.kind}_forward{call.suffix}"]
 
         def run(piece):
-            n, vectors = piece
+            n, rows = piece
             kernel(
-                *(*call.of_y(n), *call.channels(n, call.scale, call.shift), call.slope),
-                *(*call.of_maps(n, maps), *call.sizes, *vectors),
+                *(*call.of_y(n, rows), *call.channels(n, call.scale, call.shift), call.slope),
+                *(*call.of_maps(n, maps, first=rows[0]), *call.sizes(rows)),
             )
 
         share(run, call.pieces())
@@ -73,19 +71,20 @@ class CompiledActivation(RowActivation):
     def sums(self, y, layout_y, scale, shift, activation, maps, layout_maps, der_maps, mean, der_y):
         call = _Call(y, layout_y, scale, shift, activation, layout_maps, maps, der_maps)
         kernel = self._kernels[f"{call.kind}_sums{call.suffix}"]
-        pooled = call.kind == "pool"
         center = call.vectors(mean, 0)
-        s1, s2 = np.zeros((2, len(y), layout_y.channels))
 
         def run(piece):
-            n, vectors = piece
-            affine = call.channels(n, call.scale, call.shift) if pooled else ()
+            n, rows = piece
+            s1, s2 = sums = np.zeros((2, layout_y.channels))
+            affine = call.channels(n, call.scale, call.shift) if activation.pool else ()
             kernel(
-                *(*call.of_y(n), *affine, call.slope, *call.of_maps(n, maps, der_maps)),
-                *(*call.channels(n, center, s1, s2), *call.sizes, *vectors),
+                *(*call.of_y(n, rows), *affine, call.slope),
+                *(*call.of_maps(n, maps, der_maps, first=rows[0]), address(center[n])),
+                *(address(s1), address(s2), *call.sizes(rows)),
             )
+            return n, sums
 
-        share(run, call.pieces())
+        s1, s2 = _add_up(share(run, call.pieces()), len(y))
         if mean is None:
             return s1, None
         # The kernel's mean is rounded to single precision.
@@ -97,21 +96,28 @@ class CompiledActivation(RowActivation):
     ):
         call = _Call(y, layout_y, scale, shift, activation, layout_maps, maps, der_maps, der_y)
         kernel = self._kernels[f"{call.kind}_backward{call.suffix}"]
-        pooled = call.kind == "pool"
         a, b = call.vectors(a, 0), call.vectors(b, 0)
-        factors = (call.scale, call.shift, a, b) if pooled else (call.scale, a, b)
-        plane = (layout_y.height, layout_y.width) if pooled else ()
 
         def run(piece):
-            n, vectors = piece
+            n, rows = piece
             kernel(
-                *(*call.of_y(n), *call.channels(n, *factors), call.slope),
-                *(*call.of_maps(n, maps, der_maps), address(der_y[n]), *plane),
-                *(*call.sizes, *vectors),
+                *(*call.of_y(n, rows), *call.channels(n, call.scale, a, b), call.slope),
+                *(*call.of_maps(n, maps, der_maps, first=rows[0]), address(der_y[n, 0, rows[0] :])),
+                *call.sizes(rows),
+            )
+
+        def run_pooled(piece):
+            n, rows = piece
+            windows = call.windows(rows)
+            kernel(
+                *(*call.of_y(n), *call.channels(n, call.scale, call.shift, a, b), call.slope),
+                *(*call.of_maps(n, maps, der_maps), address(der_y[n])),
+                *(rows[0], rows[-1] + 1, layout_y.width),
+                *(windows.start, windows.stop, *call.sizes(windows)[1:]),
             )
 
         layout_y.clear_border(der_y)
-        share(run, call.pieces())
+        share(run_pooled if activation.pool else run, _pieces(len(y), layout_y.height))
 
 
 class _Call:
@@ -124,8 +130,6 @@ class _Call:
     slope : float
         Of the ReLU for negative numbers.
     scale, shift : array (N, C)
-    sizes : tuple of int
-        Height and width of the output, and with pooling the windows' size and stride.
     """
 
     def __init__(
@@ -145,13 +149,12 @@ class _Call:
         for der, layout in zip(ders, (layout_maps, layout_y)):
             check(der, layout, samples, "derivatives")
         self._y, self._layout_y, self._layout_maps = y, layout_y, layout_maps
+        self._pool = activation.pool
         self.slope = activation.leak if activation.relu else 1.0
         self.scale, self.shift = self.vectors(scale, 1), self.vectors(shift, 0)
-        self.sizes: tuple[int, ...] = (layout_maps.height, layout_maps.width)
         self.kind, self.suffix = "relu", ""
         if activation.pool is not None:
-            (down, right), stride = activation.pool
-            self.sizes += (down, right, *stride)
+            down, right = activation.pool[0]
             self.kind = "pool"
             self.suffix = f"_{down}" if down == right and down in SIDES else "_any"
 
@@ -166,19 +169,33 @@ class _Call:
         """Addresses of a sample's channels in arrays (N, C)."""
         return tuple(address(array[n]) for array in arrays)
 
-    def of_y(self, n: int) -> tuple[int, ...]:
+    def of_y(self, n: int, rows: range | None = None) -> tuple[int, ...]:
+        """Address of a sample, or of what some rows of output are made of; offsets and steps."""
         at, *steps = _place(self._layout_y)
-        return address(self._y[n]), address(at), *steps
+        first = 0 if rows is None else rows[0] * (self._pool[1][0] if self._pool else 1)
+        return address(self._y[n, 0, first:]), address(at), *steps
 
-    def of_maps(self, n: int, *arrays: np.ndarray) -> tuple[int, ...]:
-        """Addresses of a sample's features in maps, and where their channels and pixels are."""
+    def of_maps(self, n: int, *arrays: np.ndarray, first: int = 0) -> tuple[int, ...]:
+        """Addresses of a sample's features in maps; offsets and steps."""
         layout = self._layout_maps
         at, *steps = _place(layout)
-        firsts = (address(array[n, 0, layout.top :, layout.left]) for array in arrays)
+        firsts = (address(array[n, 0, layout.top + first :, layout.left]) for array in arrays)
         return *firsts, address(at), *steps
 
-    def pieces(self) -> list[tuple[int, tuple[int, int]]]:
-        return _pieces(len(self._y), self._layout_y)
+    def sizes(self, rows: range) -> tuple[int, ...]:
+        """Height and width of the output, with pooling the windows' size and stride; vectors."""
+        windows = (*self._pool[0], *self._pool[1]) if self._pool else ()
+        return len(rows), self._layout_maps.width, *windows, self._layout_y.channels // LANES
+
+    def windows(self, rows: range) -> range:
+        """Rows of windows that reach into rows of ``y``."""
+        (down, _), (stride, _) = self._pool
+        first = max(0, -((down - 1 - rows[0]) // stride))
+        return range(first, min(self._layout_maps.height, (rows[-1]) // stride + 1))
+
+    def pieces(self) -> list[tuple[int, range]]:
+        """Samples and rows of output."""
+        return _pieces(len(self._y), self._layout_maps.height)
 
 
 @lru_cache(REMEMBERED)
@@ -191,7 +208,15 @@ def _place(layout: MapLayout) -> tuple[np.ndarray, int, int]:
     return at.astype(np.int64), row, layout.group_channels
 
 
-def _pieces(samples: int, layout: MapLayout) -> list[tuple[int, tuple[int, int]]]:
-    """Sample, and first and last vector of channels."""
-    parts = cut(range(layout.channels // LANES), -(-PIECES // samples))
-    return [(n, (part[0], part[-1] + 1)) for n in range(samples) for part in parts]
+def _pieces(samples: int, height: int) -> list[tuple[int, range]]:
+    """Samples and rows."""
+    parts = cut(range(height), -(-PIECES // samples))
+    return [(n, rows) for n in range(samples) for rows in parts]
+
+
+def _add_up(parts: list[tuple[int, np.ndarray]], samples: int) -> np.ndarray:
+    """Sums (2, N, C) from those of pieces (2, C), in the order of pieces."""
+    total = np.zeros((2, samples, parts[0][1].shape[1]))
+    for n, sums in parts:
+        total[:, n] += sums
+    return total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +10,32 @@ from dagnet import share
 
 from ..geometry import ConvGeometry
 from ..rows import PIECES, cut
+from ..scratch import scratch
 from ..winograd import TILE, WinogradConv, fits
 from .arrays import address, check, fits_lanes
 from .library import kernels
 from .variants import LANES
 
+# Transformed inputs and outputs of so many bytes are worked on at a time, or as many as the
+# weights have: they stay in a cache, and the weights are not read more often than they are worth.
+# In backward each chunk adds to the weights' derivative, so there larger ones are faster.
+FORWARD_BYTES = 4 << 20
+BACKWARD_BYTES = 12 << 20
 
-class _Piece(NamedTuple):
-    """Tile rows and channels of one sample and group."""
+
+class _Tiles(NamedTuple):
+    """Rows of tiles of one sample, and the place of their first tile in transformed arrays."""
 
     sample: int
-    group: int
     rows: range
+    place: int
+
+
+class _Piece(NamedTuple):
+    """A group's channels, or some of them, in rows of tiles."""
+
+    tiles: _Tiles
+    group: int
     channels: range
 
 
@@ -49,93 +62,138 @@ class CompiledWinograd(WinogradConv):
     def forward(self, maps, weights, y):
         check(maps, self.input_layout, len(maps), "maps")
         check(y, self.output_layout, len(maps), "y")
-        super().forward(maps, weights, y)
+        chunks = self._chunks(len(maps), FORWARD_BYTES)
+        if len(chunks) == 1:
+            self._forward(chunks[0], maps, weights, y, PIECES)
+        else:
+            share(lambda chunk: self._forward(chunk, maps, weights, y, 1), chunks)
+
+    def _forward(self, chunk, maps, weights, y, pieces: int) -> None:
+        """The outputs of some tiles, each step shared in so many pieces."""
+        shape_v, shape_m = self._cells_shapes(chunk)
+        with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as m:
+            rows = self._row_pieces(chunk, maps, pieces)
+            share(lambda p: self._to_cells("inputs", maps, v, p), rows)
+            share(lambda at: np.matmul(v[at], weights[at], out=m[at]), self._slices(pieces))
+            rows = self._row_pieces(chunk, y, pieces)
+            share(lambda p: self._to_maps("products", m, y, p), rows)
 
     def backward(self, maps, weights, der_y, der_maps):
+        """See ``WinogradConv``. Chunks follow one another: their sums are added in order."""
         check(maps, self.input_layout, len(maps), "maps")
         check(der_y, self.output_layout, len(maps), "der_y")
         if der_maps is not None:
             check(der_maps, self.input_layout, len(maps), "der_maps")
-        return super().backward(maps, weights, der_y, der_maps)
+            # Tiles overlap, so they are added.
+            der_maps[...] = 0
+        part = np.zeros(weights.shape, self.dtype)
+        for chunk in self._chunks(len(maps), BACKWARD_BYTES):
+            self._backward(chunk, maps, weights, der_y, der_maps, part)
+        return part
 
-    def _transform_inputs(self, maps, v):
-        self._to_cells("inputs", maps, v)
+    def _backward(self, chunk, maps, weights, der_y, der_maps, part) -> None:
+        shape_v, shape_m = self._cells_shapes(chunk)
 
-    def _transform_products(self, m, y):
-        self._to_maps("products", m, y, self._row_pieces(y))
+        def multiply(at):
+            part[at] += np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at])
+            if der_maps is not None:
+                # The transformed inputs are spent; their derivative takes their place.
+                np.matmul(der_m[at], weights[at].transpose(0, 1, 3, 2), out=v[at])
 
-    def _transform_der_outputs(self, der_y, der_m):
-        self._to_cells("der_outputs", der_y, der_m)
+        with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as der_m:
+            share(
+                lambda p: self._to_cells("inputs", maps, v, p),
+                self._row_pieces(chunk, maps, PIECES),
+            )
+            pieces = self._row_pieces(chunk, der_y, PIECES)
+            share(lambda p: self._to_cells("der_outputs", der_y, der_m, p), pieces)
+            share(multiply, self._slices(PIECES))
+            if der_maps is not None:
+                pieces = self._channel_pieces(chunk, der_maps)
+                share(lambda p: self._to_maps("der_inputs", v, der_maps, p), pieces)
 
-    def _transform_der_inputs(self, der_v, der_maps):
-        # Tiles overlap, so a piece has all tiles of its channels.
-        self._to_maps("der_inputs", der_v, der_maps, self._channel_pieces(der_maps), clear=True)
+    # How the work is cut
 
-    def _to_cells(self, name: str, maps: np.ndarray, cells: np.ndarray) -> None:
-        """Transform the tiles of maps (N, G, rows, columns, C) to (a^2, G, tiles, C)."""
+    def _chunks(self, samples: int, size: int) -> list[list[_Tiles]]:
+        """All tiles, in lists of such rows as are computed together, of ``size`` bytes or more."""
+        g = self.geometry
+        line = self.cells**2 * self.tile_columns * (g.channels + g.out) * self.dtype.itemsize
+        weights = self.cells**2 * g.channels * g.group_out * self.dtype.itemsize
+        lines = range(samples * self.tile_rows)
+        count = max(1, len(lines) // max(1, max(size, weights) // line))
+        # Chunks of one length find the same memory again.
+        step = -(-len(lines) // count)
+        return [self._tiles(lines[start : start + step]) for start in range(0, len(lines), step)]
 
-        def run(piece):
-            source, target = self._in_maps(maps, piece), self._in_cells(cells, piece)
-            self._kernels[name](*source, *target, *self._counts(piece))
+    def _tiles(self, lines: range) -> list[_Tiles]:
+        """Lines of tiles, counted through all samples, sample by sample."""
+        tiles, line = [], lines.start
+        while line < lines.stop:
+            sample, row = divmod(line, self.tile_rows)
+            rows = range(row, min(self.tile_rows, row + lines.stop - line))
+            tiles.append(_Tiles(sample, rows, (line - lines.start) * self.tile_columns))
+            line += len(rows)
+        return tiles
 
-        share(run, self._row_pieces(maps))
+    def _cells_shapes(self, chunk: list[_Tiles]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes (a^2, G, tiles, channels) of transformed inputs and outputs."""
+        g = self.geometry
+        tiles = sum(len(t.rows) for t in chunk) * self.tile_columns
+        shape = (self.cells**2, g.groups, tiles)
+        return (*shape, g.group_channels), (*shape, g.group_out)
 
-    def _to_maps(
-        self,
-        name: str,
-        cells: np.ndarray,
-        maps: np.ndarray,
-        pieces: Iterable[_Piece],
-        clear: bool = False,
-    ) -> None:
-        """Transform (a^2, G, tiles, C) to the tiles of maps, set to zero before on demand."""
+    def _slices(self, pieces: int) -> list[slice]:
+        """The cells of a tile in pieces."""
+        return [slice(c[0], c[-1] + 1) for c in cut(range(self.cells**2), pieces)]
 
-        def run(piece):
-            if clear:
-                channels = slice(piece.channels.start, piece.channels.stop)
-                maps[piece.sample, piece.group, :, :, channels] = 0
-            source, target = self._in_cells(cells, piece), self._in_maps(maps, piece)
-            self._kernels[name](*source, *target, *self._counts(piece))
-
-        share(run, pieces)
-
-    def _row_pieces(self, maps: np.ndarray) -> list[_Piece]:
-        samples, groups, channels = len(maps), maps.shape[1], range(maps.shape[4])
-        parts = cut(range(self.tile_rows), -(-PIECES // (samples * groups)))
+    def _row_pieces(self, chunk: list[_Tiles], maps: np.ndarray, pieces: int) -> list[_Piece]:
+        """Pieces by rows of tiles, which do not overlap in transformed arrays or outputs."""
+        groups, channels = maps.shape[1], range(maps.shape[4])
+        parts = -(-pieces // (len(chunk) * groups))
         return [
-            _Piece(n, k, rows, channels)
-            for n in range(samples)
+            _Piece(t._replace(rows=rows, place=place), k, channels)
+            for t in chunk
+            for rows in cut(t.rows, parts)
+            for place in [t.place + (rows[0] - t.rows[0]) * self.tile_columns]
             for k in range(groups)
-            for rows in parts
         ]
 
-    def _channel_pieces(self, maps: np.ndarray) -> list[_Piece]:
-        samples, groups, rows = len(maps), maps.shape[1], range(self.tile_rows)
-        vectors = range(0, maps.shape[4], LANES)
-        parts = cut(vectors, -(-PIECES // (samples * groups)))
+    def _channel_pieces(self, chunk: list[_Tiles], maps: np.ndarray) -> list[_Piece]:
+        """Pieces by samples, groups and channels: a sample's rows of tiles overlap in maps."""
+        groups = maps.shape[1]
+        parts = cut(range(0, maps.shape[4], LANES), -(-PIECES // (len(chunk) * groups)))
         return [
-            _Piece(n, k, rows, range(part[0], part[-1] + LANES))
-            for n in range(samples)
+            _Piece(t, k, range(part[0], part[-1] + LANES))
+            for t in chunk
             for k in range(groups)
             for part in parts
         ]
 
+    # Transformations
+
+    def _to_cells(self, name: str, maps: np.ndarray, cells: np.ndarray, piece: _Piece) -> None:
+        """Transform tiles of maps (N, G, rows, columns, C) to (a^2, G, tiles, C)."""
+        source, target = self._in_maps(maps, piece), self._in_cells(cells, piece)
+        self._kernels[name](*source, *target, *self._counts(piece))
+
+    def _to_maps(self, name: str, cells: np.ndarray, maps: np.ndarray, piece: _Piece) -> None:
+        """Transform (a^2, G, tiles, C) to tiles of maps."""
+        source, target = self._in_cells(cells, piece), self._in_maps(maps, piece)
+        self._kernels[name](*source, *target, *self._counts(piece))
+
     def _counts(self, piece: _Piece) -> tuple[int, int, int]:
-        return len(piece.rows), self.tile_columns, len(piece.channels)
+        return len(piece.tiles.rows), self.tile_columns, len(piece.channels)
 
     def _in_maps(self, maps: np.ndarray, piece: _Piece) -> tuple[int, ...]:
         """Address of the piece's first number, and the steps that the kernel asks for."""
         columns, channels = maps.shape[3:]
-        row = columns * channels
-        first = maps[piece.sample, piece.group, piece.rows[0] * TILE, 0, piece.channels[0] :]
+        row, tiles = columns * channels, piece.tiles
+        first = maps[tiles.sample, piece.group, tiles.rows[0] * TILE, 0, piece.channels[0] :]
         return address(first), row, channels, TILE * row, TILE * channels
 
     def _in_cells(self, cells: np.ndarray, piece: _Piece) -> tuple[int, ...]:
         """The same in transformed arrays."""
         plane, channels = cells[0].size, cells.shape[3]
-        tile = piece.sample * self.tiles + piece.rows[0] * self.tile_columns
-        first = cells[0, piece.group, tile, piece.channels[0] :]
-        return (
-            *(address(first), self.cells * plane, plane),
-            *(self.tile_columns * channels, channels),
-        )
+        first = cells[0, piece.group, piece.tiles.place, piece.channels[0] :]
+        steps = self.cells * plane, plane, self.tile_columns * channels, channels
+        return address(first), *steps

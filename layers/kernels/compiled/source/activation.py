@@ -1,11 +1,11 @@
 """Batch norm's multiplication and addition, ReLU and max-pooling, forward and backward.
 
-A kernel treats the vectors ``first`` to ``last - 1`` of one sample's channels. ``y_at`` and
-``map_at`` hold the offset of each in a pixel of ``y`` and of the maps, whose channels may be
-grouped differently; ``y_row``, ``y_pixel``, ``map_row`` and ``map_pixel`` are steps from row to
-row and from pixel to pixel. ``scale``, ``shift`` and other arrays hold the sample's channels in
-order. ``height`` and ``width`` count pixels of the maps' features; windows of ``down x right``
-cells are ``stride_down`` and ``stride_right`` apart.
+A kernel treats some rows of one sample, and all of its channels, which are so many ``vectors``.
+``y_at`` and ``map_at`` hold the offset of each vector in a pixel of ``y`` and of the maps, whose
+channels may be grouped differently; ``y_row``, ``y_pixel``, ``map_row`` and ``map_pixel`` are
+steps from row to row and from pixel to pixel. ``scale``, ``shift`` and other arrays hold the
+sample's channels in order. ``height`` and ``width`` count pixels of the maps' features; windows
+of ``down x right`` cells are ``stride_down`` and ``stride_right`` apart.
 
 ``slope`` is ReLU's for negative numbers, and 1 where there is no ReLU. Everywhere
 ``z = scale y + shift`` is computed alike, to the last bit: backward finds the winner of a window
@@ -60,93 +60,66 @@ def through_window(output, slope, der):
     return where(greater(output, broadcast(LEAST)), through_relu(output, slope, der), zero)
 
 
-@kernel("moments", "pqiiddiiii")
-def moments(y, y_at, y_row, y_pixel, total, squares, height, width, first, last):
+@kernel("moments", "pqiiddiii")
+def moments(y, y_at, y_row, y_pixel, total, squares, height, width, vectors):
     """Add up values and their squares."""
     for h in range(height):
         for w in range(width):
             cell = h * y_row + w * y_pixel
-            for v in range(first, last):
+            for v in range(vectors):
                 value = load(y, cell + y_at[v])
                 accumulate(total, v * LANES, value)
                 accumulate_product(squares, v * LANES, value, value)
 
 
-@kernel("relu_forward", "pqiippfpqiiiiii")
+@kernel("relu_forward", "pqiippfpqiiiii")
 def relu_forward(
     y, y_at, y_row, y_pixel, scale, shift, slope,
-    maps, map_at, map_row, map_pixel, height, width, first, last,
+    maps, map_at, map_row, map_pixel, height, width, vectors,
 ):  # fmt: skip
     """``maps = relu(z)``."""
     slopes = broadcast(slope)
     for h in range(height):
         for w in range(width):
             cell, target = h * y_row + w * y_pixel, h * map_row + w * map_pixel
-            for v in range(first, last):
+            for v in range(vectors):
                 c = v * LANES
                 z = fma(load(y, cell + y_at[v]), load(scale, c), load(shift, c))
                 store(maps, target + map_at[v], rectify(z, slopes))
 
 
-@kernel("relu_sums", "pqiifppqiipddiiii")
+@kernel("relu_sums", "pqiifppqiipddiii")
 def relu_sums(
     y, y_at, y_row, y_pixel, slope, maps, der_maps, map_at, map_row, map_pixel,
-    mean, s1, s2, height, width, first, last,
+    mean, s1, s2, height, width, vectors,
 ):  # fmt: skip
     """Add up ``dz`` and ``dz (y - mean)``."""
     slopes = broadcast(slope)
     for h in range(height):
         for w in range(width):
             cell, target = h * y_row + w * y_pixel, h * map_row + w * map_pixel
-            for v in range(first, last):
+            for v in range(vectors):
                 c, place = v * LANES, target + map_at[v]
                 dz = through_relu(load(maps, place), slopes, load(der_maps, place))
                 accumulate(s1, c, dz)
                 accumulate_product(s2, c, dz, subtract(load(y, cell + y_at[v]), load(mean, c)))
 
 
-@kernel("relu_backward", "pqiipppfppqiipiiii")
+@kernel("relu_backward", "pqiipppfppqiipiii")
 def relu_backward(
     y, y_at, y_row, y_pixel, scale, a, b, slope,
-    maps, der_maps, map_at, map_row, map_pixel, der_y, height, width, first, last,
+    maps, der_maps, map_at, map_row, map_pixel, der_y, height, width, vectors,
 ):  # fmt: skip
     """``der_y = scale dz + a + b y``."""
     slopes = broadcast(slope)
     for h in range(height):
         for w in range(width):
             cell, target = h * y_row + w * y_pixel, h * map_row + w * map_pixel
-            for v in range(first, last):
+            for v in range(vectors):
                 c, place, at = v * LANES, target + map_at[v], cell + y_at[v]
                 dz = through_relu(load(maps, place), slopes, load(der_maps, place))
                 rest = fma(load(b, c), load(y, at), load(a, c))
                 store(der_y, at, fma(load(scale, c), dz, rest))
-
-
-@kernel("relu_backward_alone", "qiipfppqiipiiii")
-def relu_backward_alone(
-    y_at, y_row, y_pixel, scale, slope,
-    maps, der_maps, map_at, map_row, map_pixel, der_y, height, width, first, last,
-):  # fmt: skip
-    """``der_y = scale dz``."""
-    slopes = broadcast(slope)
-    for h in range(height):
-        for w in range(width):
-            cell, target = h * y_row + w * y_pixel, h * map_row + w * map_pixel
-            for v in range(first, last):
-                c, place = v * LANES, target + map_at[v]
-                dz = through_relu(load(maps, place), slopes, load(der_maps, place))
-                store(der_y, cell + y_at[v], multiply(load(scale, c), dz))
-
-
-@kernel("clear", "pqiiiiiii")
-def clear(der_y, y_at, y_row, y_pixel, height, left, width, first, last):
-    """Set columns ``left`` to ``width - 1`` of some rows to zero."""
-    zero = broadcast(ZERO)
-    for h in range(height):
-        for w in range(left, width):
-            cell = h * y_row + w * y_pixel
-            for v in range(first, last):
-                store(der_y, cell + y_at[v], zero)
 
 
 def declare_pooling(side: int) -> None:
@@ -156,10 +129,10 @@ def declare_pooling(side: int) -> None:
     """
     suffix = str(side) if side else "any"
 
-    @kernel(f"pool_forward_{suffix}", "pqiippfpqiiiiiiiiii")
+    @kernel(f"pool_forward_{suffix}", "pqiippfpqiiiiiiiii")
     def pool_forward(
         y, y_at, y_row, y_pixel, scale, shift, slope, maps, map_at, map_row, map_pixel,
-        height, width, down, right, stride_down, stride_right, first, last,
+        height, width, down, right, stride_down, stride_right, vectors,
     ):  # fmt: skip
         """``maps = max over the window of relu(z)``; NaN never is the greatest."""
         slopes = broadcast(slope)
@@ -168,7 +141,7 @@ def declare_pooling(side: int) -> None:
             for w in range(width):
                 corner = h * stride_down * y_row + w * stride_right * y_pixel
                 target = h * map_row + w * map_pixel
-                for v in range(first, last):
+                for v in range(vectors):
                     c, cell = v * LANES, corner + y_at[v]
                     factor, term = load(scale, c), load(shift, c)
                     best = broadcast(LEAST)
@@ -179,10 +152,10 @@ def declare_pooling(side: int) -> None:
                             best = where(greater(z, best), z, best)
                     store(maps, target + map_at[v], best)
 
-    @kernel(f"pool_sums_{suffix}", "pqiippfppqiipddiiiiiiii")
+    @kernel(f"pool_sums_{suffix}", "pqiippfppqiipddiiiiiii")
     def pool_sums(
         y, y_at, y_row, y_pixel, scale, shift, slope, maps, der_maps, map_at, map_row, map_pixel,
-        mean, s1, s2, height, width, down, right, stride_down, stride_right, first, last,
+        mean, s1, s2, height, width, down, right, stride_down, stride_right, vectors,
     ):  # fmt: skip
         """Add up ``dz`` and ``dz (y - mean)``, both of which are zero but for winners."""
         zero, slopes = broadcast(ZERO), broadcast(slope)
@@ -191,7 +164,7 @@ def declare_pooling(side: int) -> None:
             for w in range(width):
                 corner = h * stride_down * y_row + w * stride_right * y_pixel
                 target = h * map_row + w * map_pixel
-                for v in range(first, last):
+                for v in range(vectors):
                     c, cell, place = v * LANES, corner + y_at[v], target + map_at[v]
                     factor, term, center = load(scale, c), load(shift, c), load(mean, c)
                     output = load(maps, place)
@@ -207,30 +180,31 @@ def declare_pooling(side: int) -> None:
                             left = where(won, zero, left)
                     accumulate(s2, c, product)
 
-    @kernel(f"pool_backward_{suffix}", "pqiippppfppqiipiiiiiiiiii")
+    @kernel(f"pool_backward_{suffix}", "pqiippppfppqiipiiiiiiiiiii")
     def pool_backward(
         y, y_at, y_row, y_pixel, scale, shift, a, b, slope,
-        maps, der_maps, map_at, map_row, map_pixel, der_y, y_height, y_width,
-        height, width, down, right, stride_down, stride_right, first, last,
+        maps, der_maps, map_at, map_row, map_pixel, der_y, first, last, y_width,
+        first_window, last_window, width, down, right, stride_down, stride_right, vectors,
     ):  # fmt: skip
-        """``der_y = scale dz + a + b y`` for ``y_height x y_width`` pixels.
+        """``der_y = scale dz + a + b y`` in rows ``first`` to ``last - 1`` of ``y``.
 
+        Rows of windows ``first_window`` to ``last_window - 1`` are those that reach into them.
         Rows that no later window reaches are finished while they are in the cache.
         """
         zero, slopes = broadcast(ZERO), broadcast(slope)
         rows, columns = (side, side) if side else (down, right)
-        cleared = finished = 0
-        for h in range(height + 1):
-            reached = smaller(h * stride_down + rows, y_height) if h < height else y_height
+        cleared = finished = first
+        for h in range(first_window, last_window + 1):
+            reached = smaller(h * stride_down + rows, last) if h < last_window else last
             for row in range(cleared, reached):
                 for w in range(y_width):
-                    for v in range(first, last):
+                    for v in range(vectors):
                         store(der_y, row * y_row + w * y_pixel + y_at[v], zero)
             cleared = reached
-            for w in range(width if h < height else 0):
+            for w in range(width if h < last_window else 0):
                 corner = h * stride_down * y_row + w * stride_right * y_pixel
                 target = h * map_row + w * map_pixel
-                for v in range(first, last):
+                for v in range(vectors):
                     c, cell, place = v * LANES, corner + y_at[v], target + map_at[v]
                     factor, term = load(scale, c), load(shift, c)
                     output = load(maps, place)
@@ -240,17 +214,19 @@ def declare_pooling(side: int) -> None:
                             at = cell + i * y_row + j * y_pixel
                             z = rectify(fma(load(y, at), factor, term), slopes)
                             won = at_least(z, output)
-                            store(der_y, at, add(load(der_y, at), where(won, left, zero)))
+                            if first <= h * stride_down + i < last:
+                                store(der_y, at, add(load(der_y, at), where(won, left, zero)))
                             left = where(won, zero, left)
-            complete = smaller((h + 1) * stride_down, cleared) if h < height else y_height
+            complete = smaller((h + 1) * stride_down, cleared) if h < last_window else last
             for row in range(finished, complete):
                 for w in range(y_width):
                     cell = row * y_row + w * y_pixel
-                    for v in range(first, last):
+                    for v in range(vectors):
                         c, at = v * LANES, cell + y_at[v]
                         rest = fma(load(b, c), load(y, at), load(a, c))
                         store(der_y, at, fma(load(scale, c), load(der_y, at), rest))
-            finished = complete
+            if complete > finished:
+                finished = complete
 
 
 for _side in SIDES:
