@@ -23,6 +23,7 @@ from .spectrum import (
     real_sum,
     rfft2,
     scalar_param,
+    spectrum_bytes,
     windowed,
 )
 
@@ -260,6 +261,11 @@ class CirConv(Layer):
 
     def get_output_sizes(self, input_sizes):
         return [input_sizes[self._blended]]
+
+    def saved_bytes(self, input_sizes):
+        if not self.enable or self.sum_channels:
+            return 0.0
+        return sum(spectrum_bytes(size) for size in input_sizes)
 
     def get_receptive_fields(self, num_inputs, num_outputs):
         return [[WHOLE_PLANE] * num_outputs for _ in range(num_inputs)]

@@ -280,6 +280,10 @@ class Crop(Layer):
         n, c = input_sizes[0][:2]
         return [Size(n, c, self.size, self.size), Size(n, 2, 1, 1)]
 
+    def saved_bytes(self, input_sizes):
+        # Positions and, in mode soft, a map of weights; frames live anyway.
+        return 0.0
+
     def get_receptive_fields(self, num_inputs, num_outputs):
         # Where the patch lies depends on the map, so no fixed field exists.
         return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]

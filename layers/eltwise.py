@@ -118,5 +118,9 @@ class Eltwise(ElementWise):
             return [der, der] if two else [der], []
         return [der * saved, der * ~saved] if two else [der * saved], []
 
+    def saved_bytes(self, input_sizes):
+        # Which operand of a maximum was chosen, a byte a cell.
+        return input_sizes[0].count if self.operation == "max" else 0.0
+
     def move(self, device):
         self.constant = to_device(self.constant, device)

@@ -27,6 +27,7 @@ from .spectrum import (
     real_sum,
     rfft2,
     scalar_param,
+    spectrum_bytes,
     windowed,
 )
 
@@ -302,6 +303,10 @@ class RLR(Layer):
         if self.sum_channels:
             return [Size(x.n, y.c, x.h, x.w), x]
         return [x]
+
+    def saved_bytes(self, input_sizes):
+        # The spectrum of X, that of Y times U, and U, which is real.
+        return 0.0 if self.sum_channels else 2.5 * spectrum_bytes(input_sizes[0])
 
     def get_receptive_fields(self, num_inputs, num_outputs):
         return [[WHOLE_PLANE] * num_outputs for _ in range(num_inputs)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import ShapeError, get_array_module, get_fft_module
+from dagnet import ShapeError, Size, get_array_module, get_fft_module
 
 from .window import WINDOWS, hann, hann_plane
 
@@ -152,6 +152,11 @@ def _sum_rows(products: Any, weights: Any) -> Any:
     Few enough stand in a row to be added in their own precision, as a product with a vector.
     """
     return (products.reshape(-1, weights.size) @ weights).sum(dtype="float64")
+
+
+def spectrum_bytes(size: Size) -> float:
+    """Bytes of the half spectrum of features of a known size, in single precision."""
+    return 8.0 * size.n * size.c * size.h * (size.w // 2 + 1)
 
 
 def power(a: Any) -> Any:

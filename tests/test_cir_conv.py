@@ -188,3 +188,12 @@ def test_a_pair_kept_by_a_public_tracker_gives_its_filter(rng):
     x, y = rng.standard_normal((2, 1, 3, 6, 6))
     (r,), _ = RLR().forward([x, y], [np.array(0.1)], Context())
     assert np.allclose(filter_from_pair(*update_change(x, y, 0.1)), r, atol=1e-14)
+
+
+@pytest.mark.parametrize("width", [5, 6])
+def test_what_is_kept_for_backward_is_what_was_announced(rng, width):
+    x, r = (rng.standard_normal((n, 2, 4, width)).astype(np.float32) for n in (3, 1))
+    sizes = [Size(*x.shape), Size(*r.shape)]
+    for layer in (CirConv(), CirConv(enable=False)):
+        _, saved = layer.forward([x, r], [np.float32([0.3])], Context())
+        assert layer.saved_bytes(sizes) == sum(array.nbytes for array in saved or ())

@@ -100,3 +100,12 @@ def test_bad_calls_are_refused():
     for shape in [(5, 4), (2, 1, 3, 4, 5), (2, 3, 4, 5)]:
         with pytest.raises(ShapeError, match="does not broadcast"):
             run(Eltwise(constant=np.ones(shape)), x)
+
+
+def test_what_is_kept_for_backward_is_what_was_announced(rng):
+    a, b = rng.standard_normal((2, 2, 3, 5, 4)).astype(np.float32)
+    for operation in ("prod", "sum", "max"):
+        layer = Eltwise(operation=operation)
+        _, saved = layer.forward([a, b], [], Context())
+        kept = 0 if saved is None else saved.nbytes
+        assert layer.saved_bytes([Size(*a.shape)] * 2) == kept

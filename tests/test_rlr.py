@@ -198,3 +198,12 @@ def test_unknown_settings_are_refused():
         RLR(window="hamming")
     with pytest.raises(ValueError, match="lambda_scale"):
         RLR(lambda_scale=2)
+
+
+@pytest.mark.parametrize("width", [5, 6])
+def test_what_is_kept_for_backward_is_what_was_announced(rng, width):
+    x, y = rng.standard_normal((2, 2, 3, 4, width)).astype(np.float32)
+    _, (arrays, _) = RLR().forward([x, y], [np.float32([0.5])], Context())
+    sizes = [Size(*x.shape)] * 2
+    assert RLR().saved_bytes(sizes) == sum(array.nbytes for array in arrays)
+    assert RLR(sum_channels=True).saved_bytes(sizes) == 0
