@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,18 @@ class _Piece(NamedTuple):
     channels: range
 
 
+class _Filters:
+    """Transformed filters (a^2, G, C / G, out / G)."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    @cached_property
+    def transposed(self) -> np.ndarray:
+        """(a^2, G, out / G, C / G), for backward: BLAS is slow in transposing for itself."""
+        return np.ascontiguousarray(self.array.transpose(0, 1, 3, 2))
+
+
 class CompiledWinograd(WinogradConv):
     """``WinogradConv`` in single precision, each transformation one pass over its arrays.
 
@@ -59,14 +72,17 @@ class CompiledWinograd(WinogradConv):
         single = np.dtype(dtype) == np.float32
         return single and fits(geometry) and fits_lanes(geometry.group_channels, geometry.group_out)
 
+    def prepare(self, filters: np.ndarray) -> _Filters:
+        return _Filters(super().prepare(filters))
+
     def forward(self, maps, weights, y):
         check(maps, self.input_layout, len(maps), "maps")
         check(y, self.output_layout, len(maps), "y")
         chunks = self._chunks(len(maps), FORWARD_BYTES)
         if len(chunks) == 1:
-            self._forward(chunks[0], maps, weights, y, PIECES)
+            self._forward(chunks[0], maps, weights.array, y, PIECES)
         else:
-            share(lambda chunk: self._forward(chunk, maps, weights, y, 1), chunks)
+            share(lambda chunk: self._forward(chunk, maps, weights.array, y, 1), chunks)
 
     def _forward(self, chunk, maps, weights, y, pieces: int) -> None:
         """The outputs of some tiles, each step shared in so many pieces."""
@@ -86,7 +102,7 @@ class CompiledWinograd(WinogradConv):
             check(der_maps, self.input_layout, len(maps), "der_maps")
             # Tiles overlap, so they are added.
             der_maps[...] = 0
-        part = np.zeros(weights.shape, self.dtype)
+        part = np.zeros(weights.array.shape, self.dtype)
         for chunk in self._chunks(len(maps), BACKWARD_BYTES):
             self._backward(chunk, maps, weights, der_y, der_maps, part)
         return part
@@ -98,7 +114,7 @@ class CompiledWinograd(WinogradConv):
             part[at] += np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at])
             if der_maps is not None:
                 # The transformed inputs are spent; their derivative takes their place.
-                np.matmul(der_m[at], weights[at].transpose(0, 1, 3, 2), out=v[at])
+                np.matmul(der_m[at], weights.transposed[at], out=v[at])
 
         with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as der_m:
             share(
