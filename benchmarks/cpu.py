@@ -35,7 +35,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.prog = "python benchmarks/cpu.py"
     parser.add_argument(
-        "--work", nargs="+", choices=WORKS, default=list(WORKS), help="what is timed"
+        "--work",
+        nargs="+",
+        choices=WORKS,
+        default=list(WORKS),
+        metavar="WORK",
+        help=f"what is timed: {', '.join(WORKS)}",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of each side")

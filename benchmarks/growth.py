@@ -159,7 +159,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.prog = "python benchmarks/growth.py"
     parser.add_argument(
-        "--series", nargs="+", choices=SERIES, default=list(SERIES), help="what is varied"
+        "--series",
+        nargs="+",
+        choices=SERIES,
+        default=list(SERIES),
+        metavar="WHAT",
+        help=f"what is varied: {', '.join(repr(series) for series in SERIES)}",
     )
     parser.add_argument(
         "--frames", type=int, nargs="+", default=[2, 5, 10, 20, 40], help="numbers of frames"
@@ -199,6 +204,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Path(options.out)
     table = folder / "growth.csv"
     if options.draw_only:
+        if not table.is_file():
+            raise FileNotFoundError(f"{table}: no such table; measure first, without --draw-only")
         rows = read_rows(table)
     else:
         print_settings(options)

@@ -3,6 +3,8 @@
 That autograd finds the same derivatives is a proof of ours by somebody else's code.
 """
 
+import json
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,18 @@ def test_the_clips_are_in_the_order_in_which_training_takes_them(tmp_path):
     once = options(tmp_path, batch_size=1, random_seed=train_job.SEED)
     train_dag(toy_net(), noting, range(len(X)), options=once)
     assert train_job.as_trained(list(range(len(X)))) == seen
+
+
+@pytest.mark.slow
+def test_the_benchmark_prints_its_tables_and_writes_its_record(torch_side, tmp_path, capsys):
+    record = tmp_path / "record.json"
+    works = ["--work", "small", "memory", "track"]
+    cpu.main([*works, "--quick", "--threads", "1", "--json", str(record)])
+    printed = capsys.readouterr().out
+    content = json.loads(record.read_text())
+    for name in ("small", "memory", "track"):
+        assert f"| {name} | {comparing.OURS} |" in printed
+        for side in (comparing.NCHW, comparing.CHANNELS_LAST):
+            ratios = content["works"][name]["ratios"][side]["rounds"]
+            assert len(ratios) == (1 if name == "memory" else 2)
+            assert min(ratios) > 0
