@@ -189,15 +189,19 @@ class WinogradConv(ConvKernel):
 
     def backward(self, maps, weights, der_y, der_maps):
         """See ``ConvKernel.backward``; the formulas stand at the top of this file."""
-        part = np.zeros(weights.shape, self.dtype)
+        part = np.empty(weights.shape, self.dtype)
         for block in self._sample_blocks(len(maps)):
             shape_v, shape_m = self._shapes(block.stop - block.start)
             with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as der_m:
                 self._transform_inputs(maps[block], v)
                 self._transform_der_outputs(der_y[block], der_m)
 
-                def run(at, v=v, der_m=der_m):
-                    part[at] += np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at])
+                def run(at, v=v, der_m=der_m, first=block.start == 0):
+                    transposed = v[at].transpose(0, 1, 3, 2)
+                    if first:
+                        np.matmul(transposed, der_m[at], out=part[at])
+                    else:
+                        part[at] += np.matmul(transposed, der_m[at])
                     if der_maps is not None:
                         # The transformed inputs are spent; their derivative takes their place.
                         np.matmul(der_m[at], weights[at].transpose(0, 1, 3, 2), out=v[at])
