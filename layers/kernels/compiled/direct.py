@@ -11,10 +11,10 @@ from ..rows import RowsConv, cut
 from ..scratch import scratch
 from .arrays import address, check, fits_lanes
 from .library import kernels
-from .variants import LANES, TAPS, VECTORS
+from .variants import LANES
 
 # A kernel row with more numbers than this is better multiplied as a matrix.
-MOST_TAPS = 64
+MOST_TAPS = 128
 
 
 class DirectConv(RowsConv):
@@ -27,6 +27,10 @@ class DirectConv(RowsConv):
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype):
         super().__init__(geometry, dtype)
         self._kernels = vars(kernels())
+        # Kernels take as many vectors of filters at a time as suit the processor.
+        prefix = "direct_forward_"
+        counts = [name.removeprefix(prefix) for name in self._kernels if name.startswith(prefix)]
+        self._vectors = sorted(map(int, counts), reverse=True)
         self._taps = geometry.kernel[1] * geometry.group_channels
         width = self.input_layout.columns * geometry.group_channels
         # Steps in the input from row to row, and from one output's cells to those of the outputs
@@ -90,15 +94,11 @@ class DirectConv(RowsConv):
     ) -> None:
         """Add what some rows of outputs give to the derivative by filters."""
         for first, vectors in self._filter_blocks():
-            tap = 0
-            for taps in TAPS:
-                blocks = (self._taps - tap) // taps
-                self._kernels[f"direct_filters_{vectors}_{taps}"](
-                    *(self._input(maps, n, k, rows), *self._steps),
-                    *(address(total[k, 0, first:]), *self._filters(), tap, blocks),
-                    *self._output(der_y, n, k, rows, first),
-                )
-                tap += blocks * taps
+            self._kernels[f"direct_filters_{vectors}"](
+                *(self._input(maps, n, k, rows), *self._steps),
+                *(address(total[k, 0, first:]), *self._filters()),
+                *self._output(der_y, n, k, rows, first),
+            )
 
     def _der_lines(
         self, weights: np.ndarray, der_y: np.ndarray, n: int, k: int, rows: slice
@@ -121,7 +121,7 @@ class DirectConv(RowsConv):
         blocks, first = [], 0
         while first < self.geometry.group_out:
             left = (self.geometry.group_out - first) // LANES
-            vectors = next(count for count in VECTORS if count <= left)
+            vectors = next(count for count in self._vectors if count <= left)
             blocks.append((first, vectors))
             first += vectors * LANES
         return blocks

@@ -67,6 +67,8 @@ def _load() -> SimpleNamespace:
         except OSError:
             continue
         break
+    else:
+        print("found no folder to cache the kernels in: set NUMBA_CACHE_DIR", file=sys.stderr)
     return _link(content)
 
 
@@ -97,13 +99,13 @@ def _folders() -> Iterator[Path]:
 
 def _compile() -> bytes:
     """The file's content: a line that lists the kernels, then the object code."""
-    print("compiling kernels, once; cached for later runs", file=sys.stderr, flush=True)
+    text = "compiling kernels, once; cached for later runs ..."
+    print(text, end=" ", file=sys.stderr, flush=True)
     start = time.perf_counter()
     from .build import build
 
     table, code = build()
-    seconds = time.perf_counter() - start
-    print(f"compiled {len(table)} kernels in {seconds:.1f} s", file=sys.stderr, flush=True)
+    print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return json.dumps(table).encode() + b"\n" + code
 
 

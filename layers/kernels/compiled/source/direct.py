@@ -13,19 +13,23 @@ from __future__ import annotations
 
 from llvmlite import binding
 
-from ..variants import LANES, TAPS, VECTORS
+from ..variants import LANES
 from .declare import kernel
 from .simd import add, load, load_grid, outer_fma, smaller, store, store_grid, zeros
 
+# Vectors of filters that are taken at a time -> outputs, and taps, that they are multiplied with:
+# as many sums as fit into 32 registers of a whole vector, or into fewer or smaller ones.
+WIDE = {6: (4, 3), 2: (8, 4), 1: (8, 4)}
+NARROW = {1: (6, 6)}
 
-def _sums() -> int:
-    """How many vectors of sums fit into the processor's registers, beside their factors."""
-    return 24 if binding.get_host_cpu_features().get("avx512f") else 6
+
+def blocks() -> dict[int, tuple[int, int]]:
+    """Those that suit this processor."""
+    return WIDE if binding.get_host_cpu_features().get("avx512f") else NARROW
 
 
-def declare_forward(vectors: int) -> None:
-    """Declare the outputs of ``16 vectors`` filters."""
-    pixels = max(1, min(8, _sums() // vectors))
+def declare_forward(vectors: int, pixels: int) -> None:
+    """Declare the outputs of ``16 vectors`` filters, ``pixels`` at a time."""
     nothing, nothing_for_one = zeros(pixels * vectors), zeros(vectors)
     filters, write = load_grid(1, vectors), store_grid(vectors)
 
@@ -54,40 +58,36 @@ def declare_forward(vectors: int) -> None:
 
 
 def declare_filters(vectors: int, block: int) -> None:
-    """Declare what some outputs add to the derivative ``w`` by ``16 vectors`` filters.
+    """Declare what outputs add to the derivative ``w`` by ``16 vectors`` filters.
 
-    Of a kernel row's taps, those of ``blocks`` blocks from ``first`` on are computed.
+    ``block`` taps are computed at a time, and those that are left over one by one.
     """
-    sums_of, write, der_of = load_grid(block, vectors), store_grid(vectors), load_grid(1, vectors)
+    sums_of, single_of = load_grid(block, vectors), load_grid(1, vectors)
+    write = store_grid(vectors)
 
-    @kernel(f"direct_filters_{vectors}_{block}", "piiipiiiiipiii")
+    @kernel(f"direct_filters_{vectors}", "piiipiiipiii")
     def filters(
-        x,
-        x_row,
-        x_down,
-        x_right,
-        w,
-        kernel_rows,
-        taps,
-        out,
-        first,
-        blocks,
-        der_y,
-        y_row,
-        height,
-        width,
-    ):
+        x, x_row, x_down, x_right, w, kernel_rows, taps, out, der_y, y_row, height, width
+    ):  # fmt: skip
+        whole = taps - taps % block
         for h in range(height):
             for i in range(kernel_rows):
-                for b in range(blocks):
-                    tap = first + b * block
+                for tap in range(0, whole, block):
                     cell = h * x_down + i * x_row + tap
                     place = (i * taps + tap) * out
                     sums = sums_of(w, place, out)
                     for p in range(width):
-                        der = der_of(der_y, h * y_row + p * out, 0)
+                        der = single_of(der_y, h * y_row + p * out, 0)
                         sums = outer_fma(sums, x, cell + p * x_right, 1, der)
                     write(w, place, out, sums)
+                for tap in range(whole, taps):
+                    cell = h * x_down + i * x_row + tap
+                    place = (i * taps + tap) * out
+                    single = single_of(w, place, 0)
+                    for p in range(width):
+                        der = single_of(der_y, h * y_row + p * out, 0)
+                        single = outer_fma(single, x, cell + p * x_right, 0, der)
+                    write(w, place, out, single)
 
 
 @kernel("direct_inputs", "piiipiiii")
@@ -105,7 +105,6 @@ def inputs(x, x_row, x_down, x_right, windows, kernel_rows, taps, height, width)
                     x[cell + t] += windows[source + t]
 
 
-for _vectors in VECTORS:
-    declare_forward(_vectors)
-    for _block in TAPS:
-        declare_filters(_vectors, _block)
+for _vectors, (_pixels, _taps) in blocks().items():
+    declare_forward(_vectors, _pixels)
+    declare_filters(_vectors, _taps)
