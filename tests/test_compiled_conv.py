@@ -159,3 +159,18 @@ def test_other_convolutions_are_left_to_numpy():
     assert takes(32, 24, 1, 3, 1) == [False, False]
     assert takes(32, 32, 1, 3, 1, dilate=(2, 2)) == [False, False]
     assert takes(3, 32, 1, 3, 1, dilate=(2, 2)) == [False, False]
+
+
+@pytest.mark.parametrize("case", WINOGRAD, ids=str)
+def test_filters_are_transformed_as_numpy_does_in_double_precision(case):
+    problem = Problem(*case)
+    own = compiled.CompiledWinograd(problem.geometry, SINGLE)
+    exact = WinogradConv(problem.geometry, np.dtype(np.float64))
+    filters = problem.filters.astype(SINGLE)
+    weights = own.prepare(filters)
+    expected = exact.prepare(filters.astype(np.float64))
+    assert errors([weights.array], [expected])[0] < 4 * ROUNDING
+    np.testing.assert_array_equal(weights.transposed, weights.array.transpose(0, 1, 3, 2))
+    part = np.random.default_rng(0).standard_normal(expected.shape).astype(SINGLE)
+    finished = exact.finish(part.astype(np.float64))
+    assert errors([own.finish(part)], [finished])[0] < 8 * ROUNDING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..rows import PIECES, cut
 from ..scratch import scratch
 from ..winograd import TILE, WinogradConv, fits
 from .arrays import address, check, fits_lanes
+from .filters import Filters, transform, transform_back
 from .library import kernels
 from .variants import LANES
 
@@ -40,18 +40,6 @@ class _Piece(NamedTuple):
     channels: range
 
 
-class _Filters:
-    """Transformed filters (a^2, G, C / G, out / G)."""
-
-    def __init__(self, array: np.ndarray):
-        self.array = array
-
-    @cached_property
-    def transposed(self) -> np.ndarray:
-        """(a^2, G, out / G, C / G), for backward: BLAS is slow in transposing for itself."""
-        return np.ascontiguousarray(self.array.transpose(0, 1, 3, 2))
-
-
 class CompiledWinograd(WinogradConv):
     """``WinogradConv`` in single precision, each transformation one pass over its arrays.
 
@@ -72,8 +60,11 @@ class CompiledWinograd(WinogradConv):
         single = np.dtype(dtype) == np.float32
         return single and fits(geometry) and fits_lanes(geometry.group_channels, geometry.group_out)
 
-    def prepare(self, filters: np.ndarray) -> _Filters:
-        return _Filters(super().prepare(filters))
+    def prepare(self, filters: np.ndarray) -> Filters:
+        return transform(filters, self.geometry, self.cells)
+
+    def finish(self, part: np.ndarray) -> np.ndarray:
+        return transform_back(part, self.geometry, self.cells)
 
     def forward(self, maps, weights, y):
         check(maps, self.input_layout, len(maps), "maps")

@@ -1,7 +1,8 @@
 """Winograd's transformations: ``Y = T X T'`` for every tile and channel.
 
-The four of ``layers.kernels.winograd`` (of inputs, of products, and the adjoints of both) are one
-kernel with other matrices and strides.
+Those of ``layers.kernels.winograd`` (of inputs, products and filters, and their adjoints) are one
+kernel with other matrices and strides. Filters are tiles too: one for each input channel, with the
+filters of a group as its channels.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from ...winograd import POINTS, TILE, cook_toom
 from ..variants import LANES
 from .declare import kernel
-from .simd import add_many, linear_map, load_many, stack, store_many
+from .simd import add_many, linear_map, load_many, smaller, stack, store_many
 
 
 def declare_transformation(name: str, matrix: list[list[float]], add: bool) -> None:
@@ -55,12 +56,31 @@ def declare_transformation(name: str, matrix: list[list[float]], add: bool) -> N
                         write(y, target + c + i * y_below, y_beside, values)
 
 
+@kernel("transpose", "piipiiiii")
+def transpose(x, x_next, x_row, y, y_next, y_row, count, rows, columns):
+    """Transpose ``count`` matrices of ``rows x columns``, block by block.
+
+    A block of both fits the first cache, so that a line of it is fetched once.
+    """
+    for k in range(count):
+        for first_row in range(0, rows, LANES):
+            for first_column in range(0, columns, LANES):
+                last_row = smaller(first_row + LANES, rows)
+                last_column = smaller(first_column + LANES, columns)
+                for column in range(first_column, last_column):
+                    for row in range(first_row, last_row):
+                        value = x[k * x_next + row * x_row + column]
+                        y[k * y_next + column * y_row + row] = value
+
+
 def _transposed(matrix: list[list]) -> list[list]:
     return [list(column) for column in zip(*matrix)]
 
 
 for _side, _points in POINTS.items():
-    _a_t, _, _b_t = cook_toom(TILE, _side, _points)
+    _a_t, _g, _b_t = cook_toom(TILE, _side, _points)
+    declare_transformation(f"winograd_filters_{_side}", _g, add=False)
+    declare_transformation(f"winograd_der_filters_{_side}", _transposed(_g), add=False)
     declare_transformation(f"winograd_inputs_{_side}", _b_t, add=False)
     declare_transformation(f"winograd_products_{_side}", _a_t, add=False)
     declare_transformation(f"winograd_der_outputs_{_side}", _transposed(_a_t), add=False)

@@ -1,0 +1,114 @@
+"""Winograd's transformation of filters, once for an evaluation, and its adjoint."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from dagnet import share
+
+from ..geometry import ConvGeometry
+from ..rows import PIECES, cut
+from ..scratch import scratch
+from .arrays import address
+from .library import kernels
+
+
+class Filters:
+    """Transformed filters.
+
+    Attributes
+    ----------
+    array : array (a^2, G, C / G, out / G)
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    @cached_property
+    def transposed(self) -> np.ndarray:
+        """(a^2, G, out / G, C / G), for backward: BLAS is slow in transposing for itself."""
+        cells, groups, channels, out = self.array.shape
+        source = self.array.reshape(-1, channels, out)
+        target = np.empty((len(source), out, channels), np.float32)
+
+        def run(part):
+            first, size = part[0], channels * out
+            kernels().transpose(
+                *(address(source[first:]), size, out, address(target[first:]), size, channels),
+                *(len(part), channels, out),
+            )
+
+        share(run, cut(range(len(source))))
+        return target.reshape(cells, groups, out, channels)
+
+
+def transform(filters: np.ndarray, geometry: ConvGeometry, cells: int) -> Filters:
+    """Filters (out, C / G, k, k) to tiles of ``cells x cells``."""
+    g, side = geometry, geometry.kernel[0]
+    filters = np.ascontiguousarray(filters, np.float32)
+    target = np.empty((cells**2, g.groups, g.group_channels, g.group_out), np.float32)
+    kernel = getattr(kernels(), f"winograd_filters_{side}")
+
+    def run(piece):
+        group, channels = piece
+        own = filters[group * g.group_out :]
+        with scratch((len(channels), side**2, g.group_out), np.float32) as tiles:
+            lines = len(channels) * side**2
+            kernels().transpose(
+                *(address(own[0, channels[0] :]), 0, g.group_channels * side**2),
+                *(address(tiles), 0, g.group_out, 1, g.group_out, lines),
+            )
+            kernel(
+                *(address(tiles), *_in_filters(g)),
+                *(address(target[0, group, channels[0] :]), *_in_cells(g, cells)),
+                *(1, len(channels), g.group_out),
+            )
+
+    share(run, _pieces(g))
+    return Filters(target)
+
+
+def transform_back(part: np.ndarray, geometry: ConvGeometry, cells: int) -> np.ndarray:
+    """The adjoint of ``transform``: (a^2, G, C / G, out / G) to (out, C / G, k, k)."""
+    g, side = geometry, geometry.kernel[0]
+    filters = np.empty((g.out, g.group_channels, side, side), np.float32)
+    kernel = getattr(kernels(), f"winograd_der_filters_{side}")
+
+    def run(piece):
+        group, channels = piece
+        own = filters[group * g.group_out :]
+        with scratch((len(channels), side**2, g.group_out), np.float32) as tiles:
+            lines = len(channels) * side**2
+            kernel(
+                *(address(part[0, group, channels[0] :]), *_in_cells(g, cells)),
+                *(address(tiles), *_in_filters(g), 1, len(channels), g.group_out),
+            )
+            kernels().transpose(
+                *(address(tiles), 0, g.group_out),
+                *(address(own[0, channels[0] :]), 0, g.group_channels * side**2),
+                *(1, lines, g.group_out),
+            )
+
+    share(run, _pieces(g))
+    return filters
+
+
+def _pieces(geometry: ConvGeometry) -> list[tuple[int, range]]:
+    """Groups and channels."""
+    g = geometry
+    parts = cut(range(g.group_channels), -(-PIECES // g.groups))
+    return [(group, channels) for group in range(g.groups) for channels in parts]
+
+
+def _in_filters(geometry: ConvGeometry) -> tuple[int, ...]:
+    """Steps in (C / G, k, k, out / G): to the cell below and beside, the tile below and beside."""
+    side, out = geometry.kernel[0], geometry.group_out
+    return side * out, out, 0, side**2 * out
+
+
+def _in_cells(geometry: ConvGeometry, cells: int) -> tuple[int, ...]:
+    """The same in (a^2, G, C / G, out / G)."""
+    plane, out = geometry.channels * geometry.group_out, geometry.group_out
+    return cells * plane, plane, 0, out
