@@ -87,6 +87,7 @@ def test_small_blocks_and_threads_change_nothing_but_rounding(rng, kind, case, m
     state = rng.bit_generator.state
     whole, _ = run_conv(kind, case, np.float64, rng, samples=3)
     monkeypatch.setattr(rows, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(rows, "DER_BLOCK_BYTES", 1)
     monkeypatch.setattr(winograd, "BLOCK_BYTES", 1)
     monkeypatch.setattr(winograd, "SAMPLES_BYTES", 1)
     found = []

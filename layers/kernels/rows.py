@@ -18,11 +18,13 @@ from dagnet import share
 
 from .conv_kernel import ConvKernel
 from .geometry import ConvGeometry
-from .maps import MapLayout, plain_layout
+from .maps import FEW_CHANNELS, MapLayout, plain_layout
 from .scratch import scratch
 
 # Bytes of a block's windows: fits the cache next to the product, which still is large enough.
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 2 << 20
+# The same for what is added to the derivative by the input, in calls that are many and short.
+DER_BLOCK_BYTES = 4 << 20
 # Into how many pieces work is cut for threads that help.
 PIECES = 8
 
@@ -83,10 +85,7 @@ class RowsConv(ConvKernel):
             return total
 
         def inputs(plane):
-            n, k = plane
-            der_maps[n, k] = 0
-            for rows in self._row_blocks():
-                self._add_rows(der_y[n, k], weights[k], der_maps[n, k], rows)
+            self._fill_der(der_y[plane], weights[plane[1]], der_maps[plane])
 
         parts = share(filters, cut(list(self._blocks(len(maps)))))
         if der_maps is not None:
@@ -96,11 +95,11 @@ class RowsConv(ConvKernel):
             part += other
         return part
 
-    def _row_blocks(self) -> Iterator[slice]:
+    def _row_blocks(self, limit: int) -> Iterator[slice]:
         g = self.geometry
         height, width = g.out_size
         row_bytes = g.kernel[0] * g.kernel[1] * g.group_channels * width * self.dtype.itemsize
-        step = max(1, BLOCK_BYTES // row_bytes)
+        step = max(1, limit // row_bytes)
         for first in range(0, height, step):
             yield slice(first, min(first + step, height))
 
@@ -108,7 +107,7 @@ class RowsConv(ConvKernel):
         """Sample, group and output rows of every block."""
         for n in range(samples):
             for k in range(self.geometry.groups):
-                for rows in self._row_blocks():
+                for rows in self._row_blocks(BLOCK_BYTES):
                     yield n, k, rows
 
     def _rows(self, plane: np.ndarray, rows: slice):
@@ -128,42 +127,42 @@ class RowsConv(ConvKernel):
             (sy * g.stride[0], sx * g.stride[1], sy * g.dilate[0], sx * g.dilate[1], sc),
         )
 
-    def _add_rows(
-        self, der_y: np.ndarray, weights: np.ndarray, der_plane: np.ndarray, rows: slice
-    ) -> None:
-        """Add what output rows ``rows`` give to the derivative by a plane (rows, columns, C)."""
+    def _fill_der(self, der_y: np.ndarray, weights: np.ndarray, der_plane: np.ndarray) -> None:
+        """Derivative by a plane (rows, columns, C) from that by its outputs (H', W', out).
+
+        What each output gives to the cells of its window is added up with channels first, and
+        rows and columns parted by their remainders when divided by the stride: there what all
+        windows give by one cell lies side by side, and a line of it is one run of memory however
+        few the channels.
+        """
         g = self.geometry
-        der = der_y[rows].reshape(-1, g.group_out)
         if self._pointwise:
-            np.matmul(der, weights.T, out=der_plane[rows].reshape(-1, g.group_channels))
+            out = der_plane.reshape(-1, g.group_channels)
+            np.matmul(der_y.reshape(-1, g.group_out), weights.T, out=out)
             return
         (kh, kw), (sv, sh), (dv, dh) = g.kernel, g.stride, g.dilate
-        count, width = rows.stop - rows.start, g.out_width
-        # Windows this far apart do not meet, so those of every such distance are added at once.
-        apart = -(-kw // sh) if dh == 1 else width
-        with scratch((len(der), len(weights)), self.dtype) as matrix:
-            np.matmul(der, weights.T, out=matrix)
-            windows = matrix.reshape(count, width, kh, kw, g.group_channels)
-            for i in range(kh):
-                first = rows.start * sv + i * dv
-                lines = der_plane[first : first + (count - 1) * sv + 1 : sv]
-                if dh == 1:
-                    for j in range(min(apart, width)):
-                        _add_runs(lines[:, j * sh :], windows[:, j::apart, i], apart * sh)
-                    continue
-                for j in range(kw):
-                    left = j * dh
-                    lines[:, left : left + (width - 1) * sh + 1 : sh] += windows[:, :, i, j]
-
-
-def _add_runs(lines: np.ndarray, windows: np.ndarray, step: int) -> None:
-    """Add windows (p, q, kw, C) to lines (p, columns, C), each ``step`` cells after the last."""
-    count, places, kw, channels = windows.shape
-    sy, sx, sc = lines.strides
-    target = np.lib.stride_tricks.as_strided(
-        lines, (count, places, kw * channels), (sy, sx * step, sc)
-    )
-    target += windows.reshape(count, places, kw * channels)
+        channels, width = g.group_channels, g.out_width
+        rows, columns = -(-len(der_plane) // sv), -(-der_plane.shape[1] // sh)
+        with scratch((channels, sv, sh, rows, columns), self.dtype) as parted:
+            parted[...] = 0
+            for block in self._row_blocks(DER_BLOCK_BYTES):
+                count = block.stop - block.start
+                with scratch((kh, kw, channels, count, width), self.dtype) as given:
+                    der = der_y[block].reshape(-1, g.group_out)
+                    np.matmul(weights, der.T, out=given.reshape(len(weights), -1))
+                    for i, j in np.ndindex(kh, kw):
+                        (top, a), (left, b) = divmod(i * dv, sv), divmod(j * dh, sh)
+                        top += block.start
+                        target = parted[:, a, b, top : top + count, left : left + width]
+                        target += given[i, j]
+            for a, b in np.ndindex(sv, sh):
+                target = der_plane[a::sv, b::sh]
+                source = parted[:, a, b, : len(target), : target.shape[1]]
+                if channels < FEW_CHANNELS:
+                    for channel in range(channels):
+                        target[..., channel] = source[channel]
+                else:
+                    target[...] = source.transpose(1, 2, 0)
 
 
 class _Lent:
