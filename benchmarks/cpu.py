@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.check_frames,
         options.torch_batch,
     )
-    peaks, comparisons = [gemm_peak(options.threads)], []
+    peak, comparisons = gemm_peak(options.threads), []
     with tqdm(total=effort.ticks(options.work), disable=None) as bar:
 
         def tick(what: str) -> None:
@@ -167,17 +167,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             tqdm.write(f"{name}: {comparison.work.title}, {comparison.gigaflops:.1f} GF")
             for line in [*comparison.agreement, *comparison.plan.splitlines()]:
                 tqdm.write(f"    {line}")
-    peaks.append(gemm_peak(options.threads))
-    machine |= {"load after": load(), "GEMM peak, GF/s": round(max(peaks), 1)}
+            tqdm.write(ratio_row(comparison))
+            peak = max(peak, gemm_peak(options.threads))
+            machine |= {"load after": load(), "GEMM peak, GF/s": round(peak, 1)}
+            if options.json:
+                # After each work: what was measured is kept, whatever happens to the rest.
+                works = {comparison.name: record(comparison) for comparison in comparisons}
+                content = {"machine": machine, "settings": vars(options), "works": works}
+                write_json(options.json, content)
     print(
-        f"GEMM peak {max(peaks):.0f} GF/s, load before and after {machine['load before']}, "
+        f"GEMM peak {peak:.0f} GF/s, load before and after {machine['load before']}, "
         f"{machine['load after']}"
     )
-    print_tables(comparisons, max(peaks))
-    if options.json:
-        content = {"machine": machine, "settings": vars(options)}
-        content["works"] = {comparison.name: record(comparison) for comparison in comparisons}
-        write_json(options.json, content)
+    print_tables(comparisons, peak)
 
 
 if __name__ == "__main__":

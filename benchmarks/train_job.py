@@ -206,17 +206,21 @@ def main(argv: Sequence[str] | None = None) -> None:
                 seconds[side].append(run(sides[side](target), options.threads))
                 found[side] = losses(target)
             order.reverse()
-    print(f"{options.steps} steps of {options.frames} frames: {check_losses(found)}")
+            agreement = check_losses(found)
+            if options.json:
+                # After each turn: what was measured is kept, whatever happens to the rest.
+                content = {
+                    "machine": machine | {"load after": load()},
+                    "settings": vars(options),
+                    "seconds": {
+                        side: [s._asdict() for s in runs] for side, runs in seconds.items()
+                    },
+                    "losses": {side: values.tolist() for side, values in found.items()},
+                }
+                write_json(options.json, content)
+    print(f"{options.steps} steps of {options.frames} frames: {agreement}")
     print(f"load before and after {machine['load before']}, {load()}")
     print_table(seconds)
-    if options.json:
-        content = {
-            "machine": machine | {"load after": load()},
-            "settings": vars(options),
-            "seconds": {side: [s._asdict() for s in runs] for side, runs in seconds.items()},
-            "losses": {side: values.tolist() for side, values in found.items()},
-        }
-        write_json(options.json, content)
 
 
 if __name__ == "__main__":
