@@ -93,16 +93,21 @@ class CompiledWinograd(WinogradConv):
             check(der_maps, self.input_layout, len(maps), "der_maps")
             # Tiles overlap, so they are added.
             der_maps[...] = 0
-        part = np.zeros(weights.array.shape, self.dtype)
-        for chunk in self._chunks(len(maps), BACKWARD_BYTES):
-            self._backward(chunk, maps, weights, der_y, der_maps, part)
+        part = np.empty(weights.array.shape, self.dtype)
+        for place, chunk in enumerate(self._chunks(len(maps), BACKWARD_BYTES)):
+            self._backward(chunk, maps, weights, der_y, der_maps, part, place == 0)
         return part
 
-    def _backward(self, chunk, maps, weights, der_y, der_maps, part) -> None:
+    def _backward(self, chunk, maps, weights, der_y, der_maps, part, first: bool) -> None:
+        """What some tiles add; the ``first`` ones begin the sum."""
         shape_v, shape_m = self._cells_shapes(chunk)
 
         def multiply(at):
-            part[at] += np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at])
+            if first:
+                np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at], out=part[at])
+            else:
+                with scratch(part[at].shape, self.dtype) as term:
+                    part[at] += np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at], out=term)
             if der_maps is not None:
                 # The transformed inputs are spent; their derivative takes their place.
                 np.matmul(der_m[at], weights.transposed[at], out=v[at])
