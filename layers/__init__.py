@@ -1,8 +1,10 @@
 """layers: the vocabulary of MatConvNet's DagNN and of DSiam, one layer a file.
 
-Importing this package registers every layer with ``dagnet``.
+Importing this package registers every layer with ``dagnet``, and the way in which chains of them
+are found and run as one.
 """
 
+from . import chain  # noqa: F401  (registers itself)
 from .batch_norm import (
     BatchNorm,
     batch_norm,

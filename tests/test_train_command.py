@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dagnet import CheckpointError, DagNN, NonFiniteError, load_checkpoint
+from dagnet import CheckpointError, DagNN, DagNNError, NonFiniteError, load_checkpoint
 from dsiam_net import build_unrolled, train
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.siamfc import make_siamfc
@@ -193,6 +193,20 @@ def test_every_crop_gradient_and_frozen_moments_train(weights, data, tmp_path, m
     after = params(tmp_path / "b" / "net-epoch-1.npz")
     assert np.array_equal(before["bn2x"], after["bn2x"])
     assert not np.array_equal(before["bn2m"], after["bn2m"])
+
+
+def test_a_memory_budget_changes_memory_and_not_the_numbers(weights, data, tmp_path):
+    train.main(arguments(weights, data, tmp_path / "free", "--epochs", 1))
+    command = arguments(weights, data, tmp_path / "tight", "--epochs", 1)
+    train.main([*command, "--memory-budget", "13MB"])
+    free, tight = (params(tmp_path / name / "net-epoch-1.npz") for name in ("free", "tight"))
+    for name, value in free.items():
+        np.testing.assert_allclose(tight[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+    with pytest.raises(DagNNError, match="budget of 1 MiB cannot be met"):
+        train.main([*arguments(weights, data, tmp_path / "small"), "--memory-budget", "1MB"])
+    for wrong in ("11", "-1GB", "much", "nanGB"):
+        with pytest.raises(SystemExit):
+            train.main([*command, "--memory-budget", wrong])
 
 
 def test_listed_clips_and_generated_video_train_too(weights, data, tmp_path):
