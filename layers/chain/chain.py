@@ -19,6 +19,7 @@ comes from the next stage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +52,8 @@ class Group:
     lease : Lease
         Owns the memory of ``ys``.
     ys : list of arrays
-        Outputs of convolutions, stage by stage, for backward.
+        Outputs of convolutions, stage by stage, for backward; that of a last one that nothing
+        follows is not needed.
     affines : list of Affine
     """
 
@@ -169,7 +171,7 @@ class FeatureChain(FusedLayer):
         return ders
 
     def saved_bytes(self, input_sizes):
-        """Bytes of the convolutions' outputs."""
+        """Bytes of the convolutions' outputs; a last one without activation is not kept."""
         (size,) = input_sizes
         if not size.known:
             return 0.0
@@ -179,7 +181,8 @@ class FeatureChain(FusedLayer):
         except ShapeError:
             # The evaluation will tell, better than an estimate could.
             return 0.0
-        return float(sum(4 * np.prod(step.layout_y.shape(n)) for step in steps))
+        kept = steps[:-1] if self.stages[-1].is_bare else steps
+        return float(sum(4 * math.prod(step.layout_y.shape(n)) for step in kept))
 
     def _group(self, inputs: Sequence[np.ndarray]) -> list[Group]:
         """Branches of one shape and dtype together, in order of the first of each."""
@@ -206,7 +209,9 @@ class FeatureChain(FusedLayer):
         for place, step in enumerate(group.steps):
             stage, kernel, layout = step.stage, step.conv, step.layout_y
             spent, memory = memory, Lease()
-            y = (group.lease if keep else spent).array(layout.shape(group.count), group.dtype)
+            bare = step is group.steps[-1] and stage.is_bare
+            owner = group.lease if keep and not bare else spent
+            y = owner.array(layout.shape(group.count), group.dtype)
             kernel.forward(maps, weights.filters(place, kernel, keep), y)
             own = weights.params(place, keep)
             if stage.norm is None or uses_stored(stage.norm, context.mode):
@@ -214,17 +219,17 @@ class FeatureChain(FusedLayer):
             else:
                 moments = step.activation.moments(y, layout.height, layout.width)
                 affine = batch_affine(own, stage.norm.epsilon, *moments, group.samples)
-            if keep:
-                group.ys.append(y)
-                group.affines.append(affine)
-            if place == len(group.steps) - 1 and stage.is_bare:
+            if bare:
                 shift = affine.cast("shift", group.dtype)
                 for branch, samples in zip(group.branches, group.samples):
                     output = from_maps(y[samples], layout)
                     if shift is not None:
                         output += shift[samples, :, None, None]
                     outputs[branch].append(output)
-                continue
+                return
+            if keep:
+                group.ys.append(y)
+                group.affines.append(affine)
             maps = _activate(group, place, y, affine, memory)
             spent.release()
             if stage.visible:
