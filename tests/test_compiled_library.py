@@ -28,11 +28,11 @@ print(before, "compiled" in type(kernel).__module__, "numba" in sys.modules)
 """
 
 
-def chosen(**variables):
+def chosen(switch):
     """What a new process imports with the layers, chooses, and imports for it."""
     return subprocess.run(
         [sys.executable, "-c", CHOOSE],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), choice.SWITCH: switch},
         capture_output=True,
         text=True,
         check=True,
@@ -58,17 +58,18 @@ def made(monkeypatch, tmp_path):
 
 def test_numba_is_not_imported_to_run_what_was_compiled():
     library.kernels()
-    assert chosen() == "[] True False"
+    assert chosen("1") == "[] True False"
 
 
 def test_numpy_computes_where_numba_is_switched_off():
-    assert chosen(DSIAM_NUMBA="0") == "[] False False"
+    assert chosen("0") == "[] False False"
 
 
 def test_numpy_computes_where_the_compiler_fails(monkeypatch):
     def fail():
         raise RuntimeError("no such processor")
 
+    monkeypatch.delenv(choice.SWITCH, raising=False)
     monkeypatch.setattr("layers.kernels.compiled.load", fail)
     choice._compiled.cache_clear()
     try:
