@@ -230,18 +230,30 @@ class Plane:
         der: list[np.ndarray],
     ) -> None:
         """Give each window's derivative to the first cell that has its maximum."""
+        (kh, kw), (sv, sh) = self.activation.pool
+        count = len(best)
+        # Windows meet in all cells but those that come first in their row and column: into these
+        # the first derivative is written, and only what is left needs zeros.
         for part in der:
-            part[...] = 0
+            part[0 if kh < sv else count * sv :] = 0
+            part[:, self.out_width :] = 0
         # A window of nothing but NaN and -inf has no winner.
         np.greater(best, -np.inf, out=mask)
         left *= mask
-        count = len(best)
-        for cell, target in zip(self.cells(z, count), self.cells(der, count)):
+        for (j, i), cell, target in zip(
+            np.ndindex(kw, kh), self.cells(z, count), self.cells(der, count)
+        ):
+            first = i < sv and j < sh
+            if (j, i) == (kw - 1, kh - 1):
+                # Who did not win before has won here.
+                np.copyto(target, left) if first else np.add(target, left, out=target)
+                return
             np.equal(cell, best, out=mask)
-            np.multiply(left, mask, out=taken)
+            np.multiply(left, mask, out=target if first else taken)
             # What a window gave to one cell it gives to no other.
-            left -= taken
-            target += taken
+            left -= target if first else taken
+            if not first:
+                target += taken
 
 
 def highest(parts: list[np.ndarray], out: np.ndarray) -> None:
