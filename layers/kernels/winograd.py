@@ -50,7 +50,7 @@ POINTS = {
     5: (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2)),
 }
 # Tiles are transformed in blocks of so many bytes, which stay in a core's cache.
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 1 << 20
 # Transformed inputs and products of so many samples at once as take this many bytes, or one: the
 # weights are read once for all of them, and they stay in the last cache.
 SAMPLES_BYTES = 24 << 20
