@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dagnet import DagNN, Surroundings
+from dagnet import net as planning
 from layers import BatchNorm, Conv, Pooling, ReLU, XCorr
 from layers.chain import find_feature_chains
 
@@ -94,6 +95,22 @@ def test_pooling_that_averages_or_pads_is_left_alone(pool):
     net = network()
     net.layers[3].block = Pooling(pool_size=3, stride=2, **pool)
     assert [chain[0] for chain in found(net)] == [ALL[:3], ALL[4:]]
+
+
+def test_a_network_is_planned_once_for_evaluations_alike(rng, monkeypatch):
+    planned, make_plan = [], planning.make_plan
+
+    def counted(*args, **options):
+        planned.append(args)
+        return make_plan(*args, **options)
+
+    monkeypatch.setattr(planning, "make_plan", counted)
+    net = network()
+    net.init_params(rng)
+    for _ in range(3):
+        net.eval({"x": rng.standard_normal((1, 3, 16, 16))})
+    # Twice, if the first time made the chain's layer.
+    assert len(planned) <= 2
 
 
 class Doubled(ReLU):

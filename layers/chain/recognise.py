@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import lru_cache
 
 from dagnet import Chain, Surroundings, register_finder
 from layers.batch_norm import BatchNorm
@@ -12,7 +13,7 @@ from layers.pooling import Pooling
 from layers.relu import ReLU
 
 from .chain import FeatureChain
-from .stages import Stage, make_stage
+from .stages import REMEMBERED, Stage, make_stage
 
 
 @register_finder("cpu")
@@ -35,13 +36,19 @@ def find_feature_chains(around: Surroundings) -> list[Chain]:
     return chains
 
 
+@lru_cache(REMEMBERED)
+def _block(stages: tuple[Stage, ...]) -> FeatureChain:
+    """The layer that runs such stages: always the same, for a new one puts plans out of date."""
+    return FeatureChain(stages=stages)
+
+
 def _make_chain(
     around: Surroundings, layers: list[int], stages: list[Stage], outputs: list[int]
 ) -> Chain:
     records = [around.net.layers[index] for index in layers]
     return Chain(
         layers=tuple(layers),
-        block=FeatureChain(stages=tuple(stages)),
+        block=_block(tuple(stages)),
         input=around.shared[records[0].input_indexes[0]],
         outputs=tuple(outputs),
         params=tuple(p for record in records for p in record.param_indexes),
