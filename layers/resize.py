@@ -130,16 +130,20 @@ def _bands(
     return tuple(bands)
 
 
-def _apply_bands(bands: tuple[Band, ...], planes: np.ndarray, axis: int) -> np.ndarray:
-    """The matrix on the rows (axis 0) or columns (axis 1) of each of ``planes`` (P, H, W)."""
+def _apply_bands(bands: tuple[Band, ...], planes: np.ndarray, axis: int, dtype: Any) -> np.ndarray:
+    """The matrix on the rows (axis 0) or columns (axis 1) of each of ``planes`` (P, H, W).
+
+    Only a band at a time is in double precision; the result is of ``dtype``.
+    """
     count, height, width = planes.shape
     size = bands[-1].cells.stop
-    result = np.empty((count, size, width) if axis == 0 else (count, height, size), planes.dtype)
+    result = np.empty((count, size, width) if axis == 0 else (count, height, size), dtype)
     for cells, needed, weights in bands:
         if axis == 0:
-            np.matmul(weights, planes[:, needed], out=result[:, cells])
+            result[:, cells] = weights @ planes[:, needed].astype(np.float64, copy=False)
         else:
-            np.matmul(planes[:, :, needed], weights.T, out=result[:, :, cells])
+            part = planes[:, :, needed].astype(np.float64, copy=False)
+            result[:, :, cells] = part @ weights.T
     return result
 
 
@@ -170,10 +174,9 @@ def _run(planes: Any, plan: list, kernel: str, adjoint: bool, store: Any) -> Any
     for axis, size_in, size_out, scale in reversed(plan) if adjoint else plan:
         if size_in == size_out and scale == 1:
             continue  # the matrix is the identity
-        planes = planes.astype(np.float64, copy=False)
         if xp is np:
             bands = _bands(size_in, size_out, scale, kernel, adjoint)
-            planes = _apply_bands(bands, planes, axis)
+            planes = _apply_bands(bands, planes, axis, planes.dtype)
         else:
             matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
             operator = xp.asarray(matrix.T if adjoint else matrix)
@@ -226,7 +229,7 @@ def imresize(
         def store(y):
             return xp.clip(xp.trunc(y + xp.copysign(0.5, y)), low, high)
 
-        planes = _run(planes, plan, kernel, False, store).astype(dtype)
+        planes = _run(planes.astype(np.float64), plan, kernel, False, store).astype(dtype)
     else:
         raise TypeError(f"image must be float32, float64 or of integers, received {dtype}")
     return planes.reshape(*image.shape[:-2], *planes.shape[-2:])
