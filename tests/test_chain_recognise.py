@@ -38,7 +38,7 @@ def network():
     """Two stages: conv, norm, relu, pool; conv, relu."""
     net = DagNN()
     net.add_layer("conv1", Conv(size=(8, 3, 3, 3)), "x", "a", ["f1", "b1"])
-    net.add_layer("norm1", BatchNorm(), "a", "b", ["m", "c", "s"])
+    net.add_layer("norm1", BatchNorm(num_channels=8), "a", "b", ["m", "c", "s"])
     net.add_layer("relu1", ReLU(), "b", "c")
     net.add_layer("pool1", Pooling(pool_size=3, stride=2), "c", "d")
     net.add_layer("conv2", Conv(size=(4, 8, 3, 3), has_bias=False), "d", "e", "f2")
