@@ -177,6 +177,11 @@ def test_workers_change_no_bit():
         np.testing.assert_array_equal(a, b)
 
 
+def test_other_maps_are_refused():
+    with pytest.raises(ValueError, match="multiple of 16"):
+        compiled.CompiledActivation().moments(np.zeros((1, 2, 3, 3, 24), SINGLE), 3, 3)
+
+
 def test_other_maps_are_left_to_numpy():
     takes = compiled.CompiledActivation.takes
     wide, narrow = (MapLayout(96, groups, 5, 5, 0, 0, 5, 5) for groups in (2, 4))

@@ -6,6 +6,7 @@ import pytest
 from compiled_kernels import ROUNDING, SINGLE, errors, needs_numba, with_workers
 from layers.conv import conv, conv_backward
 from layers.kernels import compiled
+from layers.kernels.compiled import winograd
 from layers.kernels.geometry import ConvGeometry
 from layers.kernels.maps import fill_maps, from_maps
 from layers.kernels.rows import RowsConv
@@ -147,6 +148,10 @@ def test_other_convolutions_are_left_to_numpy():
             channels, out, groups, (side, side), (stride, stride), (0, 0, 0, 0), dilate, 32, 32
         )
         kinds = compiled.CompiledWinograd, compiled.DirectConv
+        for kind in kinds:
+            if not kind.takes(geometry, dtype):
+                with pytest.raises(ValueError, match=kind.__name__):
+                    kind(geometry, dtype)
         return [kind.takes(geometry, dtype) for kind in kinds]
 
     assert takes(16, 16, 1, 3, 1) == [True, True]
@@ -174,3 +179,20 @@ def test_filters_are_transformed_as_numpy_does_in_double_precision(case):
     part = np.random.default_rng(0).standard_normal(expected.shape).astype(SINGLE)
     finished = exact.finish(part.astype(np.float64))
     assert errors([own.finish(part)], [finished])[0] < 8 * ROUNDING
+
+
+@pytest.mark.parametrize("lines", [3, 4, 7])
+def test_tiles_are_computed_in_chunks_that_end_anywhere(monkeypatch, lines):
+    problem = Problem(32, 32, 2, 3, 1, (0, 0, 0, 0), 21, 18, 3)
+    cls = compiled.CompiledWinograd
+    line = 36 * 4 * (32 + 32) * SINGLE.itemsize
+    monkeypatch.setattr(winograd, "FORWARD_BYTES", lines * line)
+    monkeypatch.setattr(winograd, "BACKWARD_BYTES", lines * line)
+    chunks = cls(problem.geometry, SINGLE)._chunks(3, lines * line)
+    assert len(chunks) == 15 // lines
+    alone, helped = (with_workers(lambda: problem.by_kernel(cls), workers) for workers in (1, 2))
+    exact = problem.by_layer()
+    others = errors(problem.by_kernel(WinogradConv), exact)
+    for a, b, expected, other in zip(alone, helped, exact, others):
+        np.testing.assert_array_equal(a, b)
+        assert errors([a], [expected])[0] < 3 * other + 4 * ROUNDING

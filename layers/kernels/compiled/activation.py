@@ -200,7 +200,15 @@ class _Call:
 
 @lru_cache(REMEMBERED)
 def _place(layout: MapLayout) -> tuple[np.ndarray, int, int]:
-    """Offset in a sample's map of each vector of channels, and steps from row to row and pixel."""
+    """Offset in a sample's map of each vector of channels, and steps from row to row and pixel.
+
+    Raises
+    ------
+    ValueError
+        If a group's channels do not fall into vectors.
+    """
+    if not fits_lanes(layout.group_channels):
+        raise ValueError(f"expected groups of a multiple of {LANES} channels, received {layout}")
     channels = np.arange(0, layout.channels, LANES)
     group, channel = np.divmod(channels, layout.group_channels)
     row = layout.columns * layout.group_channels

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from ..geometry import ConvGeometry
 from ..maps import MapLayout
 from .variants import LANES
 
@@ -25,6 +28,19 @@ def check(array: np.ndarray, layout: MapLayout, samples: int, what: str) -> None
         raise ValueError(
             f"expected {what} as a contiguous float32 array of shape {shape}, received "
             f"{array.dtype} of shape {array.shape}"
+        )
+
+
+def require(kernel: Any, geometry: ConvGeometry, dtype: np.dtype) -> None:
+    """Raise unless a convolution kernel takes a geometry: it would read and write elsewhere.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not kernel.takes(geometry, dtype):
+        raise ValueError(
+            f"{type(kernel).__name__} does not compute {geometry} in {dtype}; ask choose_conv"
         )
 
 

@@ -9,7 +9,7 @@ from dagnet import share
 from ..geometry import ConvGeometry
 from ..rows import RowsConv, cut
 from ..scratch import scratch
-from .arrays import address, check, fits_lanes
+from .arrays import address, check, fits_lanes, require
 from .library import kernels
 from .variants import LANES
 
@@ -25,6 +25,7 @@ class DirectConv(RowsConv):
     """
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype):
+        require(self, geometry, dtype)
         super().__init__(geometry, dtype)
         self._kernels = vars(kernels())
         # Kernels take as many vectors of filters at a time as suit the processor.

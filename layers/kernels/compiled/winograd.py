@@ -12,7 +12,7 @@ from ..geometry import ConvGeometry
 from ..rows import PIECES, cut
 from ..scratch import scratch
 from ..winograd import TILE, WinogradConv, fits
-from .arrays import address, check, fits_lanes
+from .arrays import address, check, fits_lanes, require
 from .filters import Filters, transform, transform_back
 from .library import kernels
 from .variants import LANES
@@ -47,6 +47,7 @@ class CompiledWinograd(WinogradConv):
     """
 
     def __init__(self, geometry: ConvGeometry, dtype: np.dtype):
+        require(self, geometry, dtype)
         super().__init__(geometry, dtype)
         library = kernels()
         self._kernels = {
