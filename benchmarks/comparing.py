@@ -28,6 +28,8 @@ OURS, NCHW, CHANNELS_LAST = "this project", "PyTorch NCHW", "PyTorch channels_la
 WITHOUT_NUMBA = {"DSIAM_NUMBA": "0"}
 # Images a batch where PyTorch knows all crops beforehand: more than one made it slower.
 TORCH_BATCH = 1
+# Runs before the timed ones: the first compiles and reads, the second finds its memory in order.
+WARM_RUNS = 2
 # Runs of which the peak of memory is taken: a second step may need more than the first.
 MEMORY_RUNS = 2
 # How far single-precision responses of the timed runs may lie apart, as a part of the greatest: far
@@ -216,8 +218,8 @@ def compare(name: str, effort: Effort, tick: Callable[[str], None]) -> Compariso
         problem = _problem(work)
         for side, contender in sides.items():
             _make(contender, side, work, effort, problem)
-            tick(f"{name}: {side}, first run")
-            contender.run()
+            tick(f"{name}: {side}, first runs")
+            contender.run(WARM_RUNS)
         seconds: dict[str, list[Seconds]] = {side: [] for side in sides}
         order = list(sides)
         for _ in range(effort.rounds):
