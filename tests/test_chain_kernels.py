@@ -11,7 +11,7 @@ from dagnet import ShapeError
 from dagnet.scheduling import run_tasks
 from layers import conv, conv_backward, max_pool, relu
 from layers.kernels import activation as activations
-from layers.kernels import rows, winograd
+from layers.kernels import choice, rows, winograd
 from layers.kernels.activation import Activation, RowActivation
 from layers.kernels.geometry import ConvGeometry
 from layers.kernels.maps import MapLayout, add_to_maps, fill_maps, from_maps, plain_layout, runs
@@ -343,3 +343,18 @@ def test_sums_and_derivative_of_an_activation(rng, activation, block, monkeypatc
         values.append((out * der_maps).sum())
     along = (dz * scale[over] * direction).sum()
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(along, rel=1e-6)
+
+
+def test_which_convolution_is_chosen(monkeypatch):
+    monkeypatch.setattr(choice, "_compiled", lambda: None)
+    choice.choose_conv.cache_clear()
+
+    def kind(channels, size, dtype=np.float32):
+        geometry = ConvGeometry(channels, 48, 2, (3, 3), ONE, NO_PAD, ONE, *size)
+        return type(choice.choose_conv(geometry, np.dtype(dtype)))
+
+    least = 2 * choice.WINOGRAD_CHANNELS
+    assert kind(least, (9, 9)) is kind(least, (3, 30)) is kind(least, (9, 9), float) is WinogradConv
+    assert kind(least - 2, (9, 9)) is RowsConv
+    assert kind(least, (9, 9), np.float16) is RowsConv
+    choice.choose_conv.cache_clear()

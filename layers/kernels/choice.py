@@ -41,7 +41,9 @@ def choose_conv(geometry: ConvGeometry, dtype: np.dtype) -> ConvKernel:
             if kernel.takes(geometry, dtype):
                 return kernel(geometry, dtype)
     least = min(geometry.group_channels, geometry.group_out)
-    if winograd.fits(geometry) and least >= WINOGRAD_CHANNELS:
+    # Half precision has too few digits for transformations.
+    precise = np.dtype(dtype).itemsize >= 4
+    if precise and winograd.fits(geometry) and least >= WINOGRAD_CHANNELS:
         return winograd.WinogradConv(geometry, dtype)
     return RowsConv(geometry, dtype)
 
