@@ -216,6 +216,7 @@ class DagNN(Graph):
             tuple(v.precious for v in self.vars),
             tuple(v.value is not None for v in self.vars),
             tuple(shapes.items()),
+            tuple(getattr(p.value, "shape", None) for p in self.params),
             tuple(inputs),
             tuple(der_outputs),
             None if asked is None else tuple(asked),

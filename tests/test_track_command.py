@@ -290,9 +290,10 @@ def test_warnings_are_one_line(folder, weights, tmp_path):
          "--save-boxes", str(tmp_path / "boxes.txt")],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stderr.startswith("warning: cannot decode image")
-    assert done.stderr.endswith("frame 3 takes the box of the frame before\n")
-    assert done.stderr.count("\n") == 1
+    # A first run tells besides that it compiles its kernels.
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("compiling")]
+    assert line.startswith("warning: cannot decode image")
+    assert line.endswith("frame 3 takes the box of the frame before")
 
 
 def test_a_sequence_without_a_first_box_needs_one(folder, weights, capsys):
