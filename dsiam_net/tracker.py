@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dagnet import DagNN
+from dagnet.backend import limit_blas_threads
 from layers import background_mask
 
 from .branches import FEATURES, PREFIXES, feature_variables
@@ -142,15 +143,16 @@ class Tracker:
         target = self._first_target(box)
         check_target(target, self._first_frame_size)
         self.target = target
-        image = self.patches.image(frame)
-        self._colour = self.patches.average_colour(image)
         side_z = exemplar_side(self._measured_size(), self.settings)
         self.side = search_side(side_z, self.settings)
         self._side_limits = (
             self.settings.min_side_ratio * self.side,
             self.settings.max_side_ratio * self.side,
         )
-        self.network.set_template(self._exemplar(image, self.target.centre, side_z))
+        with limit_blas_threads(1):
+            image = self.patches.image(frame)
+            self._colour = self.patches.average_colour(image)
+            self.network.set_template(self._exemplar(image, self.target.centre, side_z))
 
     def update(self, image: Any) -> np.ndarray:
         """Find the target in the next frame.
@@ -173,8 +175,22 @@ class Tracker:
         """
         self._check_started()
         frame = as_frame(image)
-        image = self.patches.image(frame)
-        settings = self.settings
+        # Small products: BLAS's threads would cost more than they bring, and wait on a core that
+        # the network's layers need.
+        with limit_blas_threads(1):
+            responses, peak, centre = self._find(frame)
+        if peak.flat:
+            warnings.warn(NO_PEAK, TrackingWarning, stacklevel=2)
+        if not overlaps_frame(self.target, frame.shape[:2]):
+            warnings.warn(OUTSIDE, TrackingWarning, stacklevel=2)
+        self.last = TrackResult(
+            self.target.box, peak.score, peak.scale, self._is_lost(), centre, responses, peak
+        )
+        return self.last.box
+
+    def _find(self, frame: np.ndarray) -> tuple[np.ndarray, Peak, np.ndarray]:
+        """Move the target to where the responses are highest; responses, peak, unlimited centre."""
+        image, settings = self.patches.image(frame), self.settings
         sides = [self.side * scale for scale in settings.scales]
         crops = self.patches.pyramid(
             image,
@@ -186,17 +202,10 @@ class Tracker:
         )
         responses = self.network.respond(crops)
         peak = find_peak(responses, settings)
-        if peak.flat:
-            warnings.warn(NO_PEAK, TrackingWarning, stacklevel=2)
         move = self.patches.move(peak, self.patches.side(self.side), settings)
         centre = self.target.centre + move
         self._adapt(image, frame.shape[:2], centre, peak, sides[peak.scale])
-        if not overlaps_frame(self.target, frame.shape[:2]):
-            warnings.warn(OUTSIDE, TrackingWarning, stacklevel=2)
-        self.last = TrackResult(
-            self.target.box, peak.score, peak.scale, self._is_lost(), centre, responses, peak
-        )
-        return self.last.box
+        return responses, peak, centre
 
     # What trackers differ in
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dagnet import DagNN, asnumpy, to_device
+from dagnet.backend import blas_threads, limit_blas_threads
 from layers import CirConv, Conv, Elefusion, XCorr, rlr
 
 from .branches import INPUT, extract_branch
@@ -83,6 +84,8 @@ class TrackingNet:
         for net in (self.branch, self.search):
             net.mode = "test"
             net.move(device)
+            # As many as now, also where BLAS is told to use one thread around an evaluation.
+            net.workers = blas_threads()
         for name in self._features:
             self.branch.get_var(name).precious = True
         self._template: list | None = None
@@ -141,7 +144,8 @@ class TrackingNet:
         for level, x, y in zip(self.levels, sources, targets):
             # The public code divides the power spectrum by the number of cells.
             penalty = x.dtype.type(self.lambdas[lambda_name(role, level)] * x[0, 0].size)
-            self.filters[f"{role}{level}"], _ = rlr(x, y, penalty)
+            with limit_blas_threads(1):
+                self.filters[f"{role}{level}"], _ = rlr(x, y, penalty)
             self._transformation(level, which).enable = True
 
     def _transformation(self, level: int, which: int) -> CirConv:

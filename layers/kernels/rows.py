@@ -26,7 +26,7 @@ BLOCK_BYTES = 2 << 20
 # The same for what is added to the derivative by the input, in calls that are many and short.
 DER_BLOCK_BYTES = 4 << 20
 # Into how many pieces work is cut for threads that help.
-PIECES = 8
+PIECES = 12
 
 
 def cut(work: Sequence, pieces: int = PIECES) -> list[Sequence]:

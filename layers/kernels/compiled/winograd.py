@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,14 +78,15 @@ class CompiledWinograd(WinogradConv):
             share(lambda chunk: self._forward(chunk, maps, weights.array, y, 1), chunks)
 
     def _forward(self, chunk, maps, weights, y, pieces: int) -> None:
-        """The outputs of some tiles, each step shared in so many pieces."""
+        """The outputs of some tiles, each step shared in so many pieces, or not at all."""
         shape_v, shape_m = self._cells_shapes(chunk)
+        each = share if pieces > 1 else _one_by_one
         with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as m:
             rows = self._row_pieces(chunk, maps, pieces)
-            share(lambda p: self._to_cells("inputs", maps, v, p), rows)
-            share(lambda at: np.matmul(v[at], weights[at], out=m[at]), self._slices(pieces))
+            each(lambda p: self._to_cells("inputs", maps, v, p), rows)
+            each(lambda at: np.matmul(v[at], weights[at], out=m[at]), self._slices(pieces))
             rows = self._row_pieces(chunk, y, pieces)
-            share(lambda p: self._to_maps("products", m, y, p), rows)
+            each(lambda p: self._to_maps("products", m, y, p), rows)
 
     def backward(self, maps, weights, der_y, der_maps):
         """See ``WinogradConv``. Chunks follow one another: their sums are added in order."""
@@ -210,3 +212,8 @@ class CompiledWinograd(WinogradConv):
         first = cells[0, piece.group, piece.tiles.place, piece.channels[0] :]
         steps = self.cells * plane, plane, self.tile_columns * channels, channels
         return address(first), *steps
+
+
+def _one_by_one(run: Callable[[Any], None], pieces: list) -> None:
+    for piece in pieces:
+        run(piece)
