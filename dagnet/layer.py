@@ -21,6 +21,7 @@ from .errors import DagNNError
 from .geometry import POINT, UNKNOWN, ReceptiveField, Size
 
 Arrays = Sequence[Any]
+_UNSET = object()
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class Layer:
     random: ClassVar[bool] = False
 
     def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-        if name in _setting_names(type(self)):
+        if name in _setting_names(type(self)) and getattr(self, name, _UNSET) is not value:
             Layer.changed = next(Layer.changes)
+        object.__setattr__(self, name, value)
 
     def forward(self, inputs: Arrays, params: Arrays, context: Context) -> tuple[list, Any]:
         """Compute the outputs.
