@@ -229,6 +229,7 @@ class Evaluation:
                 parameter.der = None
         tasks = [place for place in reversed(self.order) if place in self.saved]
         self.wanted = self._find_wanted()
+        self.weights = self._find_weights()
         self.hold_on = hold_on
         self._make_sums(tasks, given)
         written = {v: place for place in tasks for v in self.units[place].outputs}
@@ -304,7 +305,11 @@ class Evaluation:
             if unit.recompute:
                 _, saved = self._forward(unit, inputs, params, True)
             context = Context(
-                mode=self.net.mode, needs=needs, uses=unit.uses, shared=self._shared(unit, params)
+                mode=self.net.mode,
+                needs=needs,
+                weights=tuple(self.weights[v] for v in unit.inputs),
+                uses=unit.uses,
+                shared=self._shared(unit, params),
             )
             der_inputs, der_params = unit.block.backward(inputs, params, ders, saved, context)
             _check_count("derivatives by inputs", der_inputs, unit.inputs)
@@ -384,6 +389,22 @@ class Evaluation:
                 for v in unit.outputs:
                     wanted[v] = True
         return wanted
+
+    def _find_weights(self) -> list[Any]:
+        """For each variable the weighting of its derivative, where only a weighted sum is used.
+
+        That by an input of the network or a precious variable is used as it is.
+        """
+        net = self.net
+        weights: list[Any] = [None] * len(net.vars)
+        if not net.conserve_memory:
+            return weights
+        for unit in (self.units[place] for place in self.order):
+            own = unit.block.weigh([weights[v] for v in unit.inputs], len(unit.outputs))
+            for v, weight in zip(unit.outputs, own):
+                if not any(net.vars[alias].precious for alias in self.plan.aliases[v]):
+                    weights[v] = weight
+        return weights
 
     # Both
 

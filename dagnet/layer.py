@@ -35,6 +35,10 @@ class Context:
     needs : tuple of bool, or None
         In ``backward``: which inputs' derivatives anybody will read, one entry an input. A layer
         may return ``None`` for the others and save the work. ``None`` means all.
+    weights : tuple or None
+        In ``backward``: for each input ``None``, or a weighting ``w`` (a number, or an array that
+        broadcasts to a sample): of the derivative ``d`` only ``sum w d`` over each sample will be
+        used, and any derivative with this sum will do. ``None`` means that all is used, as it is.
     rng : numpy.random.Generator or None
         In ``forward`` of a layer with ``random = True`` (dropout): a generator for this use of it.
     derivatives : bool
@@ -48,6 +52,7 @@ class Context:
 
     mode: str = "normal"
     needs: tuple[bool, ...] | None = None
+    weights: tuple[Any, ...] | None = None
     rng: np.random.Generator | None = None
     derivatives: bool = True
     uses: tuple[int, ...] = (1,)
@@ -56,6 +61,10 @@ class Context:
     def needs_input(self, index: int) -> bool:
         """Whether the derivative by input ``index`` (0-based) will be read."""
         return self.needs is None or self.needs[index]
+
+    def weight(self, index: int) -> Any:
+        """The weighting of the derivative by input ``index``, or None; see ``weights``."""
+        return None if self.weights is None else self.weights[index]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -180,6 +189,20 @@ class Layer:
         return []
 
     # Life in a network
+
+    def weigh(self, input_weights: Sequence[Any], num_outputs: int) -> list[Any]:
+        """How ``backward`` weighs the derivatives by outputs, of which it needs a sum alone.
+
+        For each output ``None``, or a weighting ``w`` as ``Context`` describes it: ``backward``
+        uses nothing of the derivative by this output but ``sum w d`` over each sample. Those that
+        write the derivative may then save the rest.
+
+        Parameters
+        ----------
+        input_weights : sequence
+            The same for the derivatives by the inputs, as those that write the inputs have it.
+        """
+        return [None] * num_outputs
 
     def differentiable_inputs(self, num_inputs: int) -> tuple[bool, ...]:
         """Which inputs can receive a derivative at all under the present settings."""

@@ -243,6 +243,10 @@ class Crop(Layer):
         passes_on = self.mode in ("pool", "scatter")
         return tuple(passes_on and i == 1 for i in range(num_inputs))
 
+    def weigh(self, input_weights, num_outputs):
+        # The patch's derivative, summed over pixels and channels; the centre has none.
+        return [1.0 if self.mode == "pool" else None, None]
+
     def forward(self, inputs, params, context):
         _check_inputs(inputs, self.mode == GIVEN)
         if self.mode == GIVEN:

@@ -95,6 +95,13 @@ class Eltwise(ElementWise):
             )
         return a, get_array_module(a).asarray(self.constant, dtype=a.dtype)
 
+    def weigh(self, input_weights, num_outputs):
+        # Of a product with a constant B: sum w (B . G) = sum (w B) . G.
+        weight = input_weights[0]
+        if weight is None or self.operation != "prod" or self.constant is None:
+            return [None]
+        return [self.constant if np.ndim(weight) == 0 and weight == 1 else weight * self.constant]
+
     def forward(self, inputs, params, context):
         a, b = self._operands(inputs)
         if self.operation == "prod":

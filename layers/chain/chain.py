@@ -33,6 +33,7 @@ from layers.kernels.scratch import Lease
 from layers.kernels.windows import check_der_y, check_features
 
 from .norm import Affine, batch_affine, der_affine, given_affine, uses_stored
+from .projection import project
 from .stages import Stage, Step, lay_out
 from .weights import Weights, make_weights
 
@@ -298,6 +299,7 @@ class _Backward:
         if top < 0:
             return parts
         wanted = [b for b in group.branches if self.context.needs_input(b)]
+        weighed = all(self.context.weight(b) is not None for b in wanted)
         memory = Lease()
         maps = der_maps = None
         for place in range(top, -1, -1):
@@ -318,15 +320,27 @@ class _Backward:
                 maps = _activate(group, before, group.ys[before], group.affines[before], memory)
             else:
                 maps = _input_maps(group, self.inputs, memory)
-            der_maps = memory.array(maps.shape, group.dtype) if place > 0 or wanted else None
+            if place == 0 and weighed:
+                self._project(wanted, der_y, der_inputs)
+            whole = place > 0 or (wanted and not weighed)
+            der_maps = memory.array(maps.shape, group.dtype) if whole else None
             filters = self.weights.filters(place, step.conv, True)
             part = step.conv.backward(maps, filters, der_y, der_maps)
             parts[place] = StagePart(step.conv, part, vectors)
             spent.release()
         for branch, samples in zip(group.branches, group.samples):
-            if branch in wanted:
+            if branch in wanted and not weighed:
                 der_inputs[branch] = from_maps(der_maps[samples], group.steps[0].layout_in)
         return parts
+
+    def _project(self, wanted: list[int], der_y: np.ndarray, der_inputs: list) -> None:
+        """The derivatives by inputs of which only a weighted sum is used."""
+        step = self.group.steps[0]
+        for branch, samples in zip(self.group.branches, self.group.samples):
+            if branch in wanted:
+                weighting = self.context.weight(branch)
+                convolved = self.weights.convolved(weighting, step)
+                der_inputs[branch] = project(weighting, step, convolved, der_y[samples])
 
     def _ends_bare(self, place: int) -> bool:
         """Whether a stage's output is its convolution's, and nothing reads it within the chain."""

@@ -18,7 +18,8 @@ import numpy as np
 from layers.kernels.conv_kernel import ConvKernel
 
 from .norm import StageParams, fold, take_params, uses_stored
-from .stages import Stage
+from .projection import convolve
+from .stages import Stage, Step
 
 # So many networks' parameters are kept in mode 'test'.
 KEPT = 4
@@ -42,6 +43,7 @@ class Weights:
         self._params = take_params(stages, params)
         self._folded: dict[int, StageParams] = {}
         self._prepared: dict[Any, Any] = {}
+        self._convolved: list[tuple[Any, Step, np.ndarray]] = []
         self._lock = threading.RLock()
 
     def params(self, place: int, derivatives: bool) -> StageParams:
@@ -61,6 +63,18 @@ class Weights:
             if key not in self._prepared:
                 self._prepared[key] = kernel.prepare(own.filters)
             return self._prepared[key]
+
+    def convolved(self, weighting: Any, step: Step) -> np.ndarray:
+        """The first convolution of a weighting (``layers.chain.projection``), made once."""
+        with self._lock:
+            for known, other, result in self._convolved:
+                if other.conv is step.conv and (
+                    known is weighting or np.array_equal(known, weighting)
+                ):
+                    return result
+            result = convolve(weighting, step, self.filters(0, step.conv, True))
+            self._convolved.append((weighting, step, result))
+            return result
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
