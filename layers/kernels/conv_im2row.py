@@ -8,7 +8,8 @@ kept, and only for a block of samples or of output rows at a time.
 Measured on one core at SiamFC's sizes against products of shifted inputs (one for each cell of
 the kernel, with and without a copy) and against columns of a single kernel row: the full columns
 are the fastest forward and backward in every layer but one, where they are equal. They cost 5 to
-20 % beside the product.
+20 % beside the product. With few filters the product is small beside them:
+``layers.kernels.conv_lines`` is faster then, on the CPU.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from dagnet import get_array_module
 
+from . import conv_lines
 from .registry import Kernel, register
 from .windows import output_size
 
@@ -62,6 +64,15 @@ def _padded(x: Any, pad: tuple) -> Any:
     return get_array_module(x).pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
 
 
+def _unpadded(x: Any, pad: tuple, size: tuple[int, int]) -> Any:
+    """What is left of a padded array, or None, without its padding."""
+    if x is None or not any(pad):
+        return x
+    top, _, left, _ = pad
+    inner = x[:, :, top : top + size[0], left : left + size[1]]
+    return get_array_module(x).ascontiguousarray(inner)
+
+
 def _size(x: Any, filters: Any, stride: tuple, pad: tuple, dilate: tuple) -> tuple[int, int]:
     extent = tuple((k - 1) * d + 1 for k, d in zip(filters.shape[2:], dilate))
     return output_size(x.shape[2:], extent, stride, pad)
@@ -81,8 +92,12 @@ def conv_im2row(
     dilate: tuple[int, int],
     *,
     column_bytes: int,
+    lines: bool = False,
 ) -> Any:
-    """The output of ``layers.conv.conv``, whose arguments these are (``bias`` may be None)."""
+    """The output of ``layers.conv.conv``, whose arguments these are (``bias`` may be None).
+
+    ``lines`` allows ``conv_lines`` in place of columns where that suits.
+    """
     xp = get_array_module(x)
     n, c = x.shape[:2]
     out = filters.shape[0]
@@ -96,6 +111,11 @@ def conv_im2row(
         if bias is not None:
             y += bias
         return y.reshape(n, out, height, width)
+    if lines and conv_lines.suits(x, filters):
+        y = conv_lines.forward(_padded(x, pad), filters, (height, width), stride, dilate)
+        if bias is not None:
+            y += bias.reshape(out, 1, 1)
+        return y
     y = xp.empty((n, out, height, width), x.dtype)
     windows = _windows(_padded(x, pad), (height, width), filters, stride, dilate)
     row_bytes = c * filters[0, 0].size * width * x.dtype.itemsize
@@ -119,8 +139,9 @@ def conv_im2row_backward(
     *,
     needs_x: bool,
     column_bytes: int,
+    lines: bool = False,
 ) -> tuple[Any, Any]:
-    """Derivatives by input (None unless ``needs_x``) and filters."""
+    """Derivatives by input (None unless ``needs_x``) and filters; ``lines`` as forward."""
     xp = get_array_module(x)
     n, c, h, w = x.shape
     out = filters.shape[0]
@@ -135,6 +156,11 @@ def conv_im2row_backward(
         der_x = xp.matmul(transposed, der).reshape(x.shape) if needs_x else None
         return der_x, der_filters.reshape(filters.shape)
     padded = _padded(x, pad)
+    if lines and conv_lines.suits(x, filters):
+        der_padded, der_filters = conv_lines.backward(
+            padded, filters, der_y, stride, dilate, needs_x
+        )
+        return _unpadded(der_padded, pad, (h, w)), der_filters
     windows = _windows(padded, (height, width), filters, stride, dilate)
     der_padded = xp.zeros(padded.shape, x.dtype) if needs_x else None
     der_matrix = None
@@ -149,10 +175,7 @@ def conv_im2row_backward(
             der_columns = xp.matmul(transposed, der)
             der_columns = der_columns.reshape(c, *filters.shape[2:], *block.shape[1:])
             _add_windows(der_padded[samples], der_columns, rows, stride, dilate)
-    top, _, left, _ = pad
-    if needs_x and any(pad):
-        der_padded = xp.ascontiguousarray(der_padded[:, :, top : top + h, left : left + w])
-    return der_padded, der_matrix.reshape(filters.shape)
+    return _unpadded(der_padded, pad, (h, w)), der_matrix.reshape(filters.shape)
 
 
 def _add_windows(x: Any, columns: Any, rows: slice, stride: tuple, dilate: tuple) -> None:
@@ -172,8 +195,8 @@ for _backend, _bytes in (("numpy", CPU_COLUMN_BYTES), ("cupy", GPU_COLUMN_BYTES)
         "conv",
         Kernel(
             name=f"im2row_{_backend}",
-            forward=partial(conv_im2row, column_bytes=_bytes),
-            backward=partial(conv_im2row_backward, column_bytes=_bytes),
+            forward=partial(conv_im2row, column_bytes=_bytes, lines=_backend == "numpy"),
+            backward=partial(conv_im2row_backward, column_bytes=_bytes, lines=_backend == "numpy"),
             backend=_backend,
         ),
     )
