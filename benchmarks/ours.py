@@ -99,8 +99,7 @@ class Track:
         self._learn()
 
     def _learn(self) -> None:
-        self.net.learn_variation(self.patches["target"])
-        self.net.learn_suppression(*self.patches["regions"])
+        self.net.learn(self.patches["target"], self.patches["regions"])
 
     def results(self) -> dict[str, np.ndarray]:
         """The responses (scales, h, w)."""

@@ -193,7 +193,7 @@ def make_plan(
         Those that have a value before the evaluation; by default all that no layer writes. Chains
         that wait for something else are not brought together with those that do not.
     sizes : dict of name to Size, optional
-        Sizes of variables, where they are known: chains of one size are brought together.
+        Sizes of variables: where they are known, only chains of one size are brought together.
     device : 'cpu' or 'gpu'
 
     Raises
@@ -319,7 +319,10 @@ def _fuse(
             key = (type(chain.block), chain.block.key(), chain.params)
             family, _ = families.setdefault(key, (len(families), chain.block))
             level = depth[chain.input]
-            groups.setdefault((chain.input in ready, level, family), []).append(chain)
+            # Chains of another size would wait for these, where they can fill what time is left.
+            size = sizes.get(net.vars[chain.input].name)
+            size = size if size is not None and size.known else None
+            groups.setdefault((chain.input in ready, level, family, size), []).append(chain)
             outputs, runs = chain.outputs, chain.input in ready
             level += 1
         elif index in inside:
@@ -333,11 +336,7 @@ def _fuse(
             if runs:
                 ready.add(v)
     blocks = dict(families.values())
-    for (_, _, family), group in groups.items():
-        known = [sizes.get(net.vars[chain.input].name) for chain in group]
-        if all(size is not None and size.known for size in known):
-            areas = {chain: -size.count for chain, size in zip(group, known)}
-            group = sorted(group, key=areas.__getitem__)
+    for (_, _, family, _), group in groups.items():
         for first in range(0, len(group), CHAINS_AT_ONCE):
             part = group[first : first + CHAINS_AT_ONCE]
             result.append(

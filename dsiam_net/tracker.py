@@ -327,13 +327,15 @@ class DSiamTracker(Tracker):
 
     def _learn(self, image: Any, centre: np.ndarray, side_z: float, side: float) -> None:
         """Learn V and W at ``centre``, from squares of ``side_z`` and ``side`` frame pixels."""
+        target = regions = None
         if self.settings.v_lr > 0:
-            self.network.learn_variation(self._exemplar(image, centre, side_z))
+            target = self._exemplar(image, centre, side_z)
         if self.settings.w_lr > 0:
             surroundings = self.patches.crop(
                 image, centre, side, self.settings.instance_size, self._colour
             )
-            self.network.learn_suppression(surroundings, surroundings * self._mask)
+            regions = surroundings, surroundings * self._mask
+        self.network.learn(target, regions)
 
     def _lose(self) -> None:
         self._lost = True

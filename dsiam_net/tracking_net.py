@@ -21,6 +21,8 @@ from .settings import TrackerSettings
 from .unrolled import lambda_name, rate_name
 
 SCORE = "score"
+# Before the names of the branch that computes features of a second size in the same evaluation.
+TWIN = "twin_"
 FUSION = "sumweights"
 
 
@@ -48,7 +50,8 @@ class TrackingNet:
     Attributes
     ----------
     branch, search : DagNN
-        Image to features; search region and template features to response map.
+        Images to features, of one size or of two at once; search region and template features to
+        response map.
     lambdas : dict of str to float
         The regularisation in use: ``v_lambda`` and ``w_lambda``, ``v1_lambda`` and ``w1_lambda``.
     filters : dict of str to array (1, C, h, w)
@@ -86,8 +89,10 @@ class TrackingNet:
             net.move(device)
             # As many as now, also where BLAS is told to use one thread around an evaluation.
             net.workers = blas_threads()
+        _add_twin(self.branch)
         for name in self._features:
             self.branch.get_var(name).precious = True
+            self.branch.get_var(TWIN + name).precious = True
         self._template: list | None = None
         self.forget()
 
@@ -98,8 +103,19 @@ class TrackingNet:
 
     def features(self, patches: np.ndarray) -> list:
         """Features of patches (N, 3, S, S): one array (N, C, h, w) a layer, on the device."""
-        self.branch.eval({INPUT: to_device(patches, self.device)})
-        return [self.branch.get_var(name).value for name in self._features]
+        return self.branches({"": patches})[""]
+
+    def branches(self, patches: dict[str, np.ndarray]) -> dict[str, list]:
+        """As ``features``, for patches of one size under ``''`` and of another under ``TWIN``."""
+        names = {prefix: [prefix + name for name in self._features] for prefix in patches}
+        self.branch.eval(
+            {prefix + INPUT: to_device(array, self.device) for prefix, array in patches.items()},
+            outputs=[name for group in names.values() for name in group],
+        )
+        return {
+            prefix: [self.branch.get_var(name).value for name in group]
+            for prefix, group in names.items()
+        }
 
     def set_template(self, patch: np.ndarray) -> None:
         """Compute and keep the features of the template, a patch (3, S, S)."""
@@ -122,14 +138,32 @@ class TrackingNet:
         self.search.eval(inputs)
         return asnumpy(self.search.get_var(SCORE).value)[:, 0]
 
-    def learn_variation(self, patch: np.ndarray) -> None:
-        """Learn V: the template's features into those of ``patch`` (3, S, S), the target now."""
-        self._learn("v", 1, self._template, self.features(patch[None]))
+    def learn(
+        self,
+        target: np.ndarray | None = None,
+        regions: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        """Learn V, W or both.
 
-    def learn_suppression(self, patch: np.ndarray, masked: np.ndarray) -> None:
-        """Learn W: features of the surroundings ``patch`` into those of ``masked``, (3, S, S)."""
-        both = self.features(np.stack([patch, masked]))
-        self._learn("w", 2, [f[:1] for f in both], [f[1:] for f in both])
+        Parameters
+        ----------
+        target : array (3, S, S), optional
+            The target as it is now: V turns the template's features into those of this patch.
+        regions : two arrays (3, S, S), optional
+            The target's surroundings, as they are and with the background suppressed: W turns
+            the features of the first into those of the second.
+        """
+        patches = {}
+        if target is not None:
+            patches[""] = target[None]
+        if regions is not None:
+            patches[TWIN] = np.stack(regions)
+        features = self.branches(patches)
+        if target is not None:
+            self._learn("v", 1, self._template, features[""])
+        if regions is not None:
+            both = features[TWIN]
+            self._learn("w", 2, [f[:1] for f in both], [f[1:] for f in both])
 
     def forget(self) -> None:
         """Switch V and W off until they are learned again."""
@@ -204,6 +238,20 @@ class TrackingNet:
             for side in sides
         )
         return int(instance.h - template.h + 1), int(instance.w - template.w + 1)
+
+
+def _add_twin(branch: DagNN) -> None:
+    """Add the layers of a branch a second time, on an input and with variables of their own."""
+    for record in list(branch.layers):
+        branch.add_layer(
+            TWIN + record.name,
+            type(record.block)(**record.block.save()),
+            [TWIN + v for v in record.inputs],
+            [TWIN + v for v in record.outputs],
+            record.params,
+            skip_rebuild=True,
+        )
+    branch.rebuild()
 
 
 def _param(source: DagNN, name: str, default: np.ndarray) -> np.ndarray:

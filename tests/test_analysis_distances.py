@@ -112,8 +112,7 @@ def test_the_learner_measures_what_the_tracker_would_correlate():
     learner = Learner(network)
     values = [learner.measure(p) for p in patches]
     network.set_template(patches[0].target)
-    network.learn_variation(patches[2].target)
-    network.learn_suppression(patches[2].surroundings, patches[2].masked)
+    network.learn(patches[2].target, (patches[2].surroundings, patches[2].masked))
     transformed = ("t_template1", "t_template2", "t_feat", "t_x14")
     for name in transformed:
         network.search.get_var(name).precious = True

@@ -191,8 +191,7 @@ def _show(
     plain = network.respond(search[None])[0]
     adapted = None
     if before is not None:
-        network.learn_variation(before.target)
-        network.learn_suppression(before.surroundings, before.masked)
+        network.learn(before.target, (before.surroundings, before.masked))
         adapted = network.respond(search[None])[0]
         network.forget()
     return ShownFrame(number, patches, plain, adapted)

@@ -273,8 +273,14 @@ def run_like(golden: GoldenFile) -> Run:
     first = video.frame(1, golden)
     tracker = _find_tracker(original, first)
     network, patches, computed = tracker.network, tracker.patches, []
-    compute = network.features
-    network.features = lambda images: computed.append(compute(images)) or computed[-1]
+    compute = network.branches
+
+    def record(patches):
+        found = compute(patches)
+        computed.extend(found.values())
+        return found
+
+    network.branches = record
 
     tracker.init(first, original.region)
     target, side = tracker.target, tracker.side
