@@ -8,9 +8,14 @@ import numpy as np
 
 from dagnet import Context, Layer
 from layers import BatchNorm, Conv, Pooling, ReLU
-from layers.chain import FeatureChain, make_stage
+from layers.chain import FeatureChain, make_stage, recognise
 from layers.chain.stages import lay_out
 from layers.kernels import choice
+
+
+def fuse_everything(monkeypatch):
+    """Let chains of few filters run as chains too."""
+    monkeypatch.setattr(recognise, "LEAST_FILTERS", 1)
 
 
 def transform_everything(monkeypatch):

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from dagnet import DagNN
+from feature_chains import fuse_everything
 from layers import BatchNorm, Conv, Eltwise, Pooling, ReLU
 
 CHANNELS = 8
+
+
+@pytest.fixture(autouse=True)
+def few_filters(monkeypatch):
+    """The networks here are small."""
+    fuse_everything(monkeypatch)
 
 
 def add_stage(net, rng, name, source, shared, shrink=False):

@@ -5,8 +5,15 @@ import pytest
 
 from dagnet import DagNN, Surroundings
 from dagnet import net as planning
+from feature_chains import fuse_everything
 from layers import BatchNorm, Conv, Pooling, ReLU, XCorr
-from layers.chain import find_feature_chains
+from layers.chain import find_feature_chains, recognise
+
+
+@pytest.fixture(autouse=True)
+def few_filters(monkeypatch):
+    """The networks here are small."""
+    fuse_everything(monkeypatch)
 
 
 def surroundings(net, visible=(), given=()):
@@ -57,6 +64,12 @@ def test_stages_in_a_row_are_one_chain():
     assert first.activation.relu and first.activation.pool == ((3, 3), (2, 2))
     assert first.norm is not None and first.has_bias and not first.visible
     assert second.norm is None and second.activation.pool is None and not second.has_bias
+
+
+@pytest.mark.parametrize(("least", "chains"), [(8, 1), (9, 0)])
+def test_chains_whose_stages_all_have_few_filters_are_left_alone(monkeypatch, least, chains):
+    monkeypatch.setattr(recognise, "LEAST_FILTERS", least)
+    assert len(found(network())) == chains
 
 
 def test_a_stages_output_may_be_looked_at_and_read_by_others():

@@ -15,6 +15,12 @@ from layers.relu import ReLU
 from .chain import FeatureChain
 from .stages import REMEMBERED, Stage, make_stage
 
+# A chain with fewer filters than this in every stage runs as its layers do. Measured, forward and
+# backward of SiamFC's branch: up to 16 filters the layers take 0.5 to 0.8 of the chain's time, with
+# 24 0.6 on small inputs and 0.9 on inputs of 255, where chains need less memory; with more the
+# chain is faster.
+LEAST_FILTERS = 24
+
 
 @register_finder("cpu")
 def find_feature_chains(around: Surroundings) -> list[Chain]:
@@ -23,8 +29,8 @@ def find_feature_chains(around: Surroundings) -> list[Chain]:
     A stage takes up a layer if that alone reads the output of the one before it, and nobody looks
     at it. A stage's own output may be looked at and read by others: it is one of the chain's
     outputs then. Pooling that pads or averages is not taken up, nor a convolution without filters,
-    or with filters of a single number, which has nothing to gain. Layers of other types, classes
-    derived from these among them, run as ever.
+    or with filters of a single number, which has nothing to gain; nor a chain of few filters.
+    Layers of other types, classes derived from these among them, run as ever.
     """
     taken: set[int] = set()
     chains = []
@@ -32,7 +38,8 @@ def find_feature_chains(around: Surroundings) -> list[Chain]:
         if index not in taken and _is_filter(around, index):
             layers, stages, outputs = _follow(around, index, taken)
             taken.update(layers)
-            chains.append(_make_chain(around, layers, stages, outputs))
+            if max(stage.size[0] for stage in stages) >= LEAST_FILTERS:
+                chains.append(_make_chain(around, layers, stages, outputs))
     return chains
 
 
