@@ -16,7 +16,7 @@ from layers.kernels.activation import Activation, RowActivation
 from layers.kernels.geometry import ConvGeometry
 from layers.kernels.maps import MapLayout, add_to_maps, fill_maps, from_maps, plain_layout, runs
 from layers.kernels.rows import RowsConv, cut
-from layers.kernels.scratch import SMALLEST, Lease, Pool, scratch
+from layers.kernels.scratch import SMALLEST, Lease, Pool, pooled, scratch
 from layers.kernels.winograd import WinogradConv, cook_toom
 
 ONE = (1, 1)
@@ -214,13 +214,65 @@ def test_a_lease_that_is_dropped_gives_its_memory_back():
 
 
 def test_only_so_much_is_kept():
-    pool = Pool(limit=4 * SMALLEST)
+    pool = Pool(limit=4 * SMALLEST, region=2 * SMALLEST)
     lease = Lease(pool)
     for _ in range(10):
         lease.array((SMALLEST,), np.uint8)
     lease.array((10,), np.uint8)
+    assert pool.held_bytes == 10 * SMALLEST and pool.free_bytes == 0
     lease.release()
-    assert pool.free_bytes == 4 * SMALLEST
+    assert pool.held_bytes == pool.free_bytes == 4 * SMALLEST
+
+
+def test_free_memory_serves_every_size():
+    pool = Pool()
+    for count in (8, 4, 2, 1):
+        leases = [Lease(pool) for _ in range(count)]
+        for lease in leases:
+            lease.array((8 // count * SMALLEST,), np.uint8)
+        # In an order in which neighbours are found on either side, on both and on none.
+        for lease in leases[1::2] + leases[::2]:
+            lease.release()
+        assert pool.held_bytes == pool.free_bytes == 8 * SMALLEST
+
+
+def test_pieces_of_random_sizes_never_overlap():
+    rng = np.random.default_rng(0)
+    pool, live = Pool(region=64 * SMALLEST), []
+    for mark in range(1, 500):
+        if len(live) > 12:
+            lease, array, own = live.pop(rng.integers(len(live)))
+            assert (array == own).all()
+            lease.release()
+        lease = Lease(pool)
+        array = lease.array((int(rng.integers(SMALLEST // 8, 8 * SMALLEST)),), np.int64)
+        array[...] = mark
+        live.append((lease, array, mark))
+    assert all((array == own).all() for _, array, own in live)
+
+
+def test_a_pooled_array_gives_its_memory_back_with_its_last_view():
+    pool = Pool()
+    array = pooled((4, SMALLEST), np.float32, pool)
+    assert array.shape == (4, SMALLEST) and array.dtype == np.float32
+    assert array.flags.c_contiguous and array.flags.writeable
+    used = pool.held_bytes
+    view = array[1:]
+    del array
+    assert pool.free_bytes == 0
+    del view
+    assert pool.free_bytes == used == 16 * SMALLEST
+    assert pooled((3,), np.float64, pool).flags.owndata
+
+
+def test_what_comes_back_while_the_pool_is_at_work_is_not_lost():
+    pool = Pool()
+    lease = Lease(pool)
+    lease.array((SMALLEST,), np.uint8)
+    with pool._lock:
+        # As if Python collected it on this very thread.
+        lease.release()
+    assert pool.free_bytes == SMALLEST
 
 
 def test_threads_never_share_a_buffer():

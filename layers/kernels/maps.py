@@ -15,6 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from .scratch import pooled
+
 # With fewer channels than this in a group they are copied one after the other.
 FEW_CHANNELS = 16
 
@@ -114,7 +116,7 @@ def add_to_maps(x: np.ndarray, layout: MapLayout, maps: np.ndarray) -> None:
 def from_maps(maps: np.ndarray, layout: MapLayout) -> np.ndarray:
     """The features of a map as a new array (N, C, H, W)."""
     n = len(maps)
-    x = np.empty((n, layout.channels, layout.height, layout.width), maps.dtype)
+    x = pooled((n, layout.channels, layout.height, layout.width), maps.dtype)
     target, valid = _by_group(x, layout), layout.valid(maps)
     if layout.group_channels < FEW_CHANNELS:
         for channel in range(layout.group_channels):

@@ -1,77 +1,187 @@
 """Memory that is used again.
 
-A large NumPy array is new memory from the operating system, which is handed out a page at a time
-when it is first touched: for arrays that live for a millisecond that takes longer than what is
-computed in them. Here freed buffers are kept, up to a limit, for the next who asks for as much.
+Large memory that is new from the operating system is handed out a page at a time when it is first
+touched: for arrays that live for a millisecond that takes longer than what is computed in them.
+Here it is kept for the next who asks, up to a limit.
+
+Buffers are cut from regions of many pages, the lowest place that is wide enough first, and
+neighbours that are free grow together. So memory that was given back serves every size, and what
+is held is hardly more than what was in use at one time. (A list of free buffers for each size
+holds what each size needed at its own height, and ``malloc`` a heap for each thread.)
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import threading
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
-# Free buffers of more bytes than this in all go back to the system; what is in use is not limited.
+# A region that is free goes back to the system if more bytes than this are free with it; what is
+# in use is not limited.
 LIMIT = 512 << 20
+# Bytes of a region, unless more are asked for. Pages that were never touched take no memory.
+REGION = 128 << 20
 # Buffers below this are left to NumPy, which keeps small ones itself.
 SMALLEST = 64 << 10
-# Sizes are rounded up to a multiple of an eighth of their power of two, so that arrays of nearly
-# the same size share a buffer, and at most an eighth of it is wasted.
-STEPS_LOG2 = 3
-# Vectors of a cache line's length are read fastest where they lie in one line.
-ALIGNMENT = 64
+# Sizes are rounded up to whole pages.
+PAGE = 4 << 10
 
 
-def _rounded(size: int) -> int:
-    step = 1 << max(0, size.bit_length() - 1 - STEPS_LOG2)
-    return -(-size // step) * step
+class _Region:
+    """Memory of which pieces are taken and given back."""
+
+    def __init__(self, size: int):
+        self.memory = _new_memory(size)
+        self.used = 0
+        # Beyond this nothing was ever taken.
+        self.touched = 0
+        # First and last bytes of what is free, in order; no two touch one another.
+        self._starts, self._ends = [0], [size]
+
+    def take(self, size: int) -> int | None:
+        """Where the first piece of this size begins; None if there is none."""
+        for i, start in enumerate(self._starts):
+            if self._ends[i] - start >= size:
+                break
+        else:
+            return None
+        if self._ends[i] - start == size:
+            del self._starts[i], self._ends[i]
+        else:
+            self._starts[i] += size
+        self.used += size
+        self.touched = max(self.touched, start + size)
+        return start
+
+    def give(self, start: int, size: int) -> None:
+        end, i = start + size, bisect_left(self._starts, start)
+        self.used -= size
+        if i < len(self._starts) and self._starts[i] == end:
+            end = self._ends[i]
+            del self._starts[i], self._ends[i]
+        if i > 0 and self._ends[i - 1] == start:
+            self._ends[i - 1] = end
+        else:
+            self._starts.insert(i, start)
+            self._ends.insert(i, end)
+
+
+def _new_memory(size: int) -> np.ndarray:
+    """Bytes from the system, contents undefined, from the beginning of a page."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        memory = np.empty(size + PAGE, np.uint8)
+        start = -memory.ctypes.data % PAGE
+        return memory[start : start + size]
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as exc:
+        raise MemoryError(f"unable to allocate {size} bytes: {exc}") from exc
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # Large pages are handed out faster; a system that has none refuses.
+        with suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
+
+
+class Buffer(NamedTuple):
+    """Bytes that a pool lent: ``array``, which lies at ``start`` of ``region``."""
+
+    array: np.ndarray
+    region: Any = None
+    start: int = 0
 
 
 class Pool:
-    """Free buffers by size; any number of threads may borrow and return.
+    """Memory that any number of threads may borrow and return.
 
     Parameters
     ----------
     limit : int
-        Bytes of free buffers that are kept.
+        Bytes that are free and kept.
+    region : int
+        Bytes that are asked from the system at a time.
     """
 
-    def __init__(self, limit: int = LIMIT):
+    def __init__(self, limit: int = LIMIT, region: int = REGION):
         self.limit = limit
-        self.free_bytes = 0
-        self._free: dict[int, list[np.ndarray]] = {}
-        # Python may collect a lease on this very thread in the midst of what the lock protects.
-        self._lock = threading.RLock()
+        self.region = region
+        self._regions: list[_Region] = []
+        # Python may collect a lease on this very thread in the midst of what the lock protects:
+        # what comes back waits here for whoever holds the lock.
+        self._returned: deque[Buffer] = deque()
+        self._lock = threading.Lock()
 
-    def take(self, size: int) -> np.ndarray:
-        """A buffer (bytes) of at least ``size`` bytes, contents undefined."""
-        size = _rounded(size)
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in use, and bytes that are free and kept."""
         with self._lock:
-            buffers = self._free.get(size)
-            if buffers:
-                self.free_bytes -= size
-                # The last one that came back is the likeliest to lie in a cache.
-                return buffers.pop()
-        memory = np.empty(size + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
-        return memory[start : start + size]
+            self._take_back()
+            return sum(region.touched for region in self._regions)
 
-    def give(self, buffer: np.ndarray) -> None:
-        """Return a buffer that ``take`` gave; nothing may look at it any more."""
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that are free and kept."""
         with self._lock:
-            if buffer.size >= SMALLEST and self.free_bytes + buffer.size <= self.limit:
-                self._free.setdefault(buffer.size, []).append(buffer)
-                self.free_bytes += buffer.size
+            self._take_back()
+            return self._count_free()
+
+    def take(self, size: int) -> Buffer:
+        """At least ``size`` bytes, contents undefined.
+
+        Raises
+        ------
+        MemoryError
+            If the system has no more.
+        """
+        if size < SMALLEST:
+            return Buffer(np.empty(size, np.uint8))
+        size = -(-size // PAGE) * PAGE
+        with self._lock:
+            self._take_back()
+            for region in self._regions:
+                start = region.take(size)
+                if start is not None:
+                    break
+            else:
+                region = _Region(max(size, self.region))
+                self._regions.append(region)
+                start = region.take(size)
+        return Buffer(region.memory[start : start + size], region, start)
+
+    def give(self, buffer: Buffer) -> None:
+        """Return what ``take`` gave; nothing may look at it any more."""
+        if buffer.region is None:
+            return
+        self._returned.append(buffer)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_back()
+            finally:
+                self._lock.release()
+
+    def _take_back(self) -> None:
+        while self._returned:
+            buffer = self._returned.popleft()
+            region = buffer.region
+            region.give(buffer.start, buffer.array.size)
+            if region.used == 0 and self._count_free() > self.limit:
+                self._regions.remove(region)
+
+    def _count_free(self) -> int:
+        return sum(region.touched - region.used for region in self._regions)
 
     def clear(self) -> None:
-        """Hand all free buffers back to the system."""
+        """Hand back to the system what is free, as far as nothing beside it is in use."""
         with self._lock:
-            self._free.clear()
-            self.free_bytes = 0
+            self._take_back()
+            self._regions = [region for region in self._regions if region.used]
 
 
 POOL = Pool()
@@ -85,7 +195,7 @@ class Lease:
 
     def __init__(self, pool: Pool = POOL):
         self._pool = pool
-        self._buffers: list[np.ndarray] = []
+        self._buffers: list[Buffer] = []
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array with undefined contents."""
@@ -93,7 +203,7 @@ class Lease:
         size = math.prod(shape) * dtype.itemsize
         buffer = self._pool.take(size)
         self._buffers.append(buffer)
-        return buffer[:size].view(dtype).reshape(shape)
+        return buffer.array[:size].view(dtype).reshape(shape)
 
     def release(self) -> None:
         """Return the arrays; they must not be used any more."""
@@ -102,6 +212,25 @@ class Lease:
 
     def __del__(self):
         self.release()
+
+
+class _Owner:
+    """What an array from ``pooled`` is a view of: gives its memory back when no view is left."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, pool: Pool):
+        self._lease = Lease(pool)
+        self.__array_interface__ = self._lease.array(shape, dtype).__array_interface__
+
+
+def pooled(shape: tuple[int, ...], dtype: Any, pool: Pool = POOL) -> np.ndarray:
+    """An array with undefined contents, like ``numpy.empty``, with memory from the pool.
+
+    For arrays that are handed on: the memory comes back when nothing looks at it any more.
+    """
+    dtype = np.dtype(dtype)
+    if math.prod(shape) * dtype.itemsize < SMALLEST:
+        return np.empty(shape, dtype)
+    return np.asarray(_Owner(shape, dtype, pool))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from .conv_kernel import ConvKernel
 from .geometry import ConvGeometry
 from .maps import MapLayout
 from .rows import PIECES, cut
-from .scratch import scratch
+from .scratch import pooled, scratch
 
 # Side of the square of outputs that a tile gives.
 TILE = 4
@@ -155,7 +155,7 @@ class WinogradConv(ConvKernel):
         cells = self.side**2
         by_group = filters.reshape(g.groups, g.group_out, g.group_channels, cells)
         columns = np.ascontiguousarray(by_group.transpose(3, 0, 2, 1)).reshape(cells, -1)
-        weights = np.empty((len(self.to_filters), columns.shape[1]), self.dtype)
+        weights = pooled((len(self.to_filters), columns.shape[1]), self.dtype)
 
         def run(part):
             weights[:, part] = self.to_filters @ columns[:, part].astype(np.float64)
@@ -189,7 +189,7 @@ class WinogradConv(ConvKernel):
 
     def backward(self, maps, weights, der_y, der_maps):
         """See ``ConvKernel.backward``; the formulas stand at the top of this file."""
-        part = np.empty(weights.shape, self.dtype)
+        part = pooled(weights.shape, self.dtype)
         for block in self._sample_blocks(len(maps)):
             shape_v, shape_m = self._shapes(block.stop - block.start)
             with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as der_m:

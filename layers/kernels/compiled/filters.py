@@ -10,7 +10,7 @@ from dagnet import share
 
 from ..geometry import ConvGeometry
 from ..rows import PIECES, cut
-from ..scratch import scratch
+from ..scratch import pooled, scratch
 from .arrays import address
 from .library import kernels
 
@@ -31,7 +31,7 @@ class Filters:
         """(a^2, G, out / G, C / G), for backward: BLAS is slow in transposing for itself."""
         cells, groups, channels, out = self.array.shape
         source = self.array.reshape(-1, channels, out)
-        target = np.empty((len(source), out, channels), np.float32)
+        target = pooled((len(source), out, channels), np.float32)
 
         def run(part):
             first, size = part[0], channels * out
@@ -48,7 +48,7 @@ def transform(filters: np.ndarray, geometry: ConvGeometry, cells: int) -> Filter
     """Filters (out, C / G, k, k) to tiles of ``cells x cells``."""
     g, side = geometry, geometry.kernel[0]
     filters = np.ascontiguousarray(filters, np.float32)
-    target = np.empty((cells**2, g.groups, g.group_channels, g.group_out), np.float32)
+    target = pooled((cells**2, g.groups, g.group_channels, g.group_out), np.float32)
     kernel = getattr(kernels(), f"winograd_filters_{side}")
 
     def run(piece):

@@ -11,7 +11,7 @@ from dagnet import share
 
 from ..geometry import ConvGeometry
 from ..rows import PIECES, cut
-from ..scratch import scratch
+from ..scratch import pooled, scratch
 from ..winograd import TILE, WinogradConv, fits
 from .arrays import address, check, fits_lanes, require
 from .filters import Filters, transform, transform_back
@@ -96,7 +96,7 @@ class CompiledWinograd(WinogradConv):
             check(der_maps, self.input_layout, len(maps), "der_maps")
             # Tiles overlap, so they are added.
             der_maps[...] = 0
-        part = np.empty(weights.array.shape, self.dtype)
+        part = pooled(weights.array.shape, self.dtype)
         for place, chunk in enumerate(self._chunks(len(maps), BACKWARD_BYTES)):
             self._backward(chunk, maps, weights, der_y, der_maps, part, place == 0)
         return part
