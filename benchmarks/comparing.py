@@ -51,6 +51,8 @@ class Work:
     repeats : int
         Runs a round, of which the median counts: short works take several.
     size : Size
+    seed : int
+        Of the parameters.
     known_crops, numba, tracking, memory : bool
         Crops at the true centres; our compiled kernels on; a tracked frame in place of a training
         step; peak memory in place of time.
@@ -60,6 +62,7 @@ class Work:
     targets: tuple[float | None, float | None]
     repeats: int = 1
     size: Size = FULL
+    seed: int = 0
     known_crops: bool = False
     numba: bool = True
     tracking: bool = False
@@ -79,7 +82,11 @@ WORKS = {
         numba=False,
     ),
     "track": Work("tracked frame, DSiamM", (0.45, 0.75), repeats=4, tracking=True),
-    "small": Work("training step, few channels: overhead", (0.8, 0.8), repeats=4, size=SMALL),
+    # With the parameters of seed 0 decisions of ReLU and pooling are so close that they fall in
+    # single precision as rounding has it, and which side's do says nothing about either.
+    "small": Work(
+        "training step, few channels: overhead", (0.8, 0.8), repeats=4, size=SMALL, seed=2
+    ),
     "memory": Work("peak memory of a training step", (0.7, 0.7), memory=True),
 }
 
@@ -266,7 +273,7 @@ def _contender(side: str, work: Work, effort: Effort) -> Contender:
 def _problem(work: Work, dtype: Any = np.float32) -> dict[str, Any]:
     if work.tracking:
         return track_problem(work.size)
-    net, clip = make_net(work.size), make_clip(work.size.frames)
+    net, clip = make_net(work.size, work.seed), make_clip(work.size.frames)
     return step_problem(net, work.size, clip, dtype)
 
 
