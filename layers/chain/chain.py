@@ -143,18 +143,15 @@ class FeatureChain(FusedLayer):
         der_inputs: list[Any] = [None] * len(inputs)
         total: Part = {}
         for group in saved:
-            part = _Backward(self.stages, group, inputs, by_branch, context).run(der_inputs)
-            total = self.add(total, {group.dtype: part})
+            parts = total.setdefault(group.dtype, [None] * len(self.stages))
+            _Backward(self.stages, group, inputs, by_branch, context).run(der_inputs, parts)
         return der_inputs, total
 
     def add(self, total, part):
         for dtype, stages in part.items():
             known = total.setdefault(dtype, [None] * len(stages))
             for place, stage in enumerate(stages):
-                if known[place] is None:
-                    known[place] = stage
-                elif stage is not None:
-                    known[place] += stage
+                _add_part(known, place, stage)
         return total
 
     def finish(self, total, params, shared, context):
@@ -238,6 +235,13 @@ class FeatureChain(FusedLayer):
                     outputs[branch].append(from_maps(maps[samples], step.layout_maps))
 
 
+def _add_part(known: list[StagePart | None], place: int, part: StagePart | None) -> None:
+    if known[place] is None:
+        known[place] = part
+    elif part is not None:
+        known[place] += part
+
+
 def _input_maps(group: Group, inputs: Sequence[np.ndarray], memory: Lease) -> np.ndarray:
     layout = group.steps[0].layout_in
     maps = memory.array(layout.shape(group.count), group.dtype)
@@ -291,13 +295,12 @@ class _Backward:
             for b in range(len(group.branches))
         ]
 
-    def run(self, der_inputs: list) -> list[StagePart | None]:
-        """A part for each stage; derivatives by inputs are written to ``der_inputs``."""
+    def run(self, der_inputs: list, parts: list[StagePart | None]) -> None:
+        """Add to the part of each stage; derivatives by inputs are written to ``der_inputs``."""
         group = self.group
-        parts: list[StagePart | None] = [None] * len(group.steps)
         top = max(self.last)
         if top < 0:
-            return parts
+            return
         wanted = [b for b in group.branches if self.context.needs_input(b)]
         weighed = all(self.context.weight(b) is not None for b in wanted)
         memory = Lease()
@@ -326,12 +329,12 @@ class _Backward:
             der_maps = memory.array(maps.shape, group.dtype) if whole else None
             filters = self.weights.filters(place, step.conv, True)
             part = step.conv.backward(maps, filters, der_y, der_maps)
-            parts[place] = StagePart(step.conv, part, vectors)
+            # At once: those of all stages are as large as the filters of all.
+            _add_part(parts, place, StagePart(step.conv, part, vectors))
             spent.release()
         for branch, samples in zip(group.branches, group.samples):
             if branch in wanted and not weighed:
                 der_inputs[branch] = from_maps(der_maps[samples], group.steps[0].layout_in)
-        return parts
 
     def _project(self, wanted: list[int], der_y: np.ndarray, der_inputs: list) -> None:
         """The derivatives by inputs of which only a weighted sum is used."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import threading
 
 import numpy as np
 
@@ -16,32 +16,54 @@ from .library import kernels
 
 
 class Filters:
-    """Transformed filters.
+    """Transformed filters, in the order of forward or in that of backward.
 
-    Attributes
+    They are large, and a network is run forward, then backward: whoever asks for one order lets
+    go of the other, which a copy brings back.
+
+    Parameters
     ----------
     array : array (a^2, G, C / G, out / G)
     """
 
     def __init__(self, array: np.ndarray):
-        self.array = array
+        self.shape = array.shape
+        self._array: np.ndarray | None = array
+        self._transposed: np.ndarray | None = None
+        self._lock = threading.Lock()
 
-    @cached_property
+    @property
+    def array(self) -> np.ndarray:
+        """(a^2, G, C / G, out / G), for forward."""
+        with self._lock:
+            if self._array is None:
+                self._array, self._transposed = _transpose(self._transposed), None
+            return self._array
+
+    @property
     def transposed(self) -> np.ndarray:
         """(a^2, G, out / G, C / G), for backward: BLAS is slow in transposing for itself."""
-        cells, groups, channels, out = self.array.shape
-        source = self.array.reshape(-1, channels, out)
-        target = pooled((len(source), out, channels), np.float32)
+        with self._lock:
+            if self._transposed is None:
+                self._transposed, self._array = _transpose(self._array), None
+            return self._transposed
 
-        def run(part):
-            first, size = part[0], channels * out
-            kernels().transpose(
-                *(address(source[first:]), size, out, address(target[first:]), size, channels),
-                *(len(part), channels, out),
-            )
 
-        share(run, cut(range(len(source))))
-        return target.reshape(cells, groups, out, channels)
+def _transpose(array: np.ndarray) -> np.ndarray:
+    """A copy with the last two axes exchanged."""
+    cells, groups, rows, columns = array.shape
+    source = array.reshape(-1, rows, columns)
+    target = pooled((len(source), columns, rows), np.float32)
+
+    def run(part):
+        first, size = part[0], rows * columns
+        kernels().transpose(
+            *(address(source[first:]), size, columns, address(target[first:]), size, rows),
+            *(len(part), rows, columns),
+        )
+
+    share(run, cut(range(len(source))))
+    return target.reshape(cells, groups, columns, rows)
 
 
 def transform(filters: np.ndarray, geometry: ConvGeometry, cells: int) -> Filters:

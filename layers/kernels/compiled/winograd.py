@@ -75,7 +75,8 @@ class CompiledWinograd(WinogradConv):
         if len(chunks) == 1:
             self._forward(chunks[0], maps, weights.array, y, PIECES)
         else:
-            share(lambda chunk: self._forward(chunk, maps, weights.array, y, 1), chunks)
+            array = weights.array
+            share(lambda chunk: self._forward(chunk, maps, array, y, 1), chunks)
 
     def _forward(self, chunk, maps, weights, y, pieces: int) -> None:
         """The outputs of some tiles, each step shared in so many pieces, or not at all."""
@@ -96,12 +97,13 @@ class CompiledWinograd(WinogradConv):
             check(der_maps, self.input_layout, len(maps), "der_maps")
             # Tiles overlap, so they are added.
             der_maps[...] = 0
-        part = pooled(weights.array.shape, self.dtype)
+        part = pooled(weights.shape, self.dtype)
+        transposed = None if der_maps is None else weights.transposed
         for place, chunk in enumerate(self._chunks(len(maps), BACKWARD_BYTES)):
-            self._backward(chunk, maps, weights, der_y, der_maps, part, place == 0)
+            self._backward(chunk, maps, transposed, der_y, der_maps, part, place == 0)
         return part
 
-    def _backward(self, chunk, maps, weights, der_y, der_maps, part, first: bool) -> None:
+    def _backward(self, chunk, maps, transposed, der_y, der_maps, part, first: bool) -> None:
         """What some tiles add; the ``first`` ones begin the sum."""
         shape_v, shape_m = self._cells_shapes(chunk)
 
@@ -113,7 +115,7 @@ class CompiledWinograd(WinogradConv):
                     part[at] += np.matmul(v[at].transpose(0, 1, 3, 2), der_m[at], out=term)
             if der_maps is not None:
                 # The transformed inputs are spent; their derivative takes their place.
-                np.matmul(der_m[at], weights.transposed[at], out=v[at])
+                np.matmul(der_m[at], transposed[at], out=v[at])
 
         with scratch(shape_v, self.dtype) as v, scratch(shape_m, self.dtype) as der_m:
             share(
