@@ -142,8 +142,9 @@ class Evaluation:
         """Run a unit forward; False if an input is missing."""
         net, unit = self.net, self.units[place]
         inputs = [net.vars[v].value for v in unit.inputs]
-        if any(value is None for value in inputs):
-            return False
+        for value in inputs:
+            if value is None:
+                return False
         params = self._param_values(unit)
         start = time.perf_counter()
         keep = self.computing_derivative and not unit.recompute
@@ -423,12 +424,14 @@ class Evaluation:
 
     def _note_time(self, unit: Unit, kind: str, seconds: float) -> None:
         """Note the time of a unit at its first layer."""
+        records, first = self.net.layers, unit.layers[0]
         for index in unit.layers:
             for copy in self.plan.copies[index]:
-                setattr(self.net.layers[copy], kind, 0.0)
-        setattr(self.net.layers[unit.layers[0]], kind, seconds)
+                setattr(records[copy], kind, seconds if copy == first else 0.0)
 
     def _param_values(self, unit: Unit) -> list[Any]:
+        if not unit.params:
+            return []
         params = [self.net.params[p] for p in unit.params]
         for parameter in params:
             if parameter.value is None:

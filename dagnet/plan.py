@@ -20,6 +20,7 @@ import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Unit:
     family: int | None = None
     recompute: bool = False
 
-    @property
+    @cached_property
     def layers(self) -> list[int]:
         """Indexes of the layers that the unit runs."""
         return [index for chain in self.chains for index in chain]

@@ -227,6 +227,11 @@ class OrderedSum:
     def add(self, source: Hashable, term: Any) -> bool:
         """Bring the term of ``source``; True if the sum is complete with it."""
         with self._lock:
+            if not self._early and self._sources[self._next : self._next + 1] == [source]:
+                # The usual case: nobody came early.
+                self._take(term)
+                self._next += 1
+                return self._next == len(self._sources)
             self._early[source] = term
             while self._next < len(self._sources) and self._sources[self._next] in self._early:
                 self._take(self._early.pop(self._sources[self._next]))
