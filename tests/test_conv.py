@@ -166,6 +166,43 @@ def test_the_derivative_by_the_input_is_left_out_when_nobody_reads_it(rng):
         np.testing.assert_array_equal(a, c)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["number", "mask", "channels", "nothing"])
+@pytest.mark.parametrize(("x_shape", "f_shape", "stride", "pad", "dilate"), GRID)
+def test_a_weighted_sum_of_the_derivative_by_the_input_can_be_had_alone(
+    rng, x_shape, f_shape, stride, pad, dilate, kind, dtype
+):
+    x, f, b = arrays(rng, x_shape, f_shape, dtype)
+    weights = {
+        "number": 2.5,
+        "mask": rng.standard_normal(x_shape[2:]),
+        "channels": rng.standard_normal((x_shape[1], 1, 1)),
+        "nothing": np.zeros(x_shape[2:]),
+    }
+    weight = weights[kind]
+    layer = Conv(size=f_shape, stride=stride, pad=pad, dilate=dilate)
+    (y,), saved = layer.forward([x], [f, b], Context())
+    der_y = rng.standard_normal(y.shape).astype(dtype)
+    (whole,), ders = layer.backward([x], [f, b], [der_y], saved, Context())
+    context = Context(weights=(weight,))
+    (part,), same = layer.backward([x], [f, b], [der_y], saved, context)
+    assert part.shape == x_shape and part.dtype == dtype
+    expected = (weight * whole.astype(np.float64)).sum(axis=(1, 2, 3))
+    bound = np.abs(weight * whole).sum() * (1e-6 if dtype is np.float32 else 1e-14)
+    np.testing.assert_allclose((weight * part).sum(axis=(1, 2, 3)), expected, rtol=0, atol=bound)
+    for a, c in zip(ders, same):
+        np.testing.assert_array_equal(a, c)
+
+
+def test_the_weighted_sum_without_filters(rng):
+    x, bias = rng.standard_normal((2, 3, 6, 7)), np.zeros(3)
+    layer = Conv(stride=(2, 3), pad=(1, 0, 2, 1))
+    (y,), saved = layer.forward([x], [None, bias], Context())
+    (whole,), _ = layer.backward([x], [None, bias], [y], saved, Context())
+    (part,), _ = layer.backward([x], [None, bias], [y], saved, Context(weights=(1.0,)))
+    np.testing.assert_allclose(part.sum((1, 2, 3)), whole.sum((1, 2, 3)), atol=1e-12)
+
+
 @pytest.mark.parametrize("f_shape", [(4, 3, 3, 2), (4, 3, 1, 1)])
 def test_single_precision_stays_single(rng, f_shape):
     x, f, b = arrays(rng, (2, 3, 6, 5), f_shape)
