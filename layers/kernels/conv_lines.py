@@ -20,14 +20,18 @@ they are worked on apart, so no product is computed that nobody reads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dagnet import get_array_module
 
 # Lines of samples that take this many bytes are worked on at a time.
 LINE_BYTES = 2 << 20
+# Geometries whose parts are remembered.
+REMEMBERED = 256
 
 
 def suits(x: Any, filters: Any) -> bool:
@@ -51,25 +55,29 @@ class _Part:
         The remainder.
     rows : int
         How many.
-    kernel : list of int
+    kernel : slice
         The kernel rows.
-    starts : list of int
+    starts : tuple of int
         For each of those which of the rows the first output row reads.
     """
 
     first: int
     rows: int
-    kernel: list[int]
-    starts: list[int]
+    kernel: slice
+    starts: tuple[int, ...]
 
 
-def _parts(height: int, kernel: int, stride: int, dilate: int) -> Iterator[_Part]:
+@lru_cache(REMEMBERED)
+def _parts(height: int, kernel: int, stride: int, dilate: int) -> tuple[_Part, ...]:
     """The parts for ``height`` rows of output; rows of the input that nothing reads are in none."""
-    for first in range(stride):
-        own = [i for i in range(kernel) if i * dilate % stride == first]
-        if own:
-            starts = [i * dilate // stride for i in own]
-            yield _Part(first, starts[-1] + height, own, starts)
+    # Kernel rows as far apart as this read rows with the same remainder.
+    step = stride // math.gcd(stride, dilate)
+    parts = []
+    for i in range(min(step, kernel)):
+        own = slice(i, kernel, step)
+        starts = tuple(row * dilate // stride for row in range(i, kernel, step))
+        parts.append(_Part(i * dilate % stride, starts[-1] + height, own, starts))
+    return tuple(parts)
 
 
 def _lines(
@@ -124,7 +132,7 @@ def _forward(x: Any, filters: Any, stride: tuple, dilate: tuple, y: Any) -> None
     for part in _parts(height, filters.shape[2], stride[0], dilate[0]):
         lines = _lines(x, part, groups, filters, width, stride, dilate)
         given = xp.matmul(_by_rows(filters, groups, part), lines)
-        given = given.reshape(groups, len(part.kernel), -1, n, part.rows, width)
+        given = given.reshape(groups, len(part.starts), -1, n, part.rows, width)
         for k, start in enumerate(part.starts):
             rows = given[:, k, :, :, start : start + height]
             if begun:
@@ -164,12 +172,12 @@ def _backward(
     total = der_filters.reshape(groups, -1, channels, kh, kw)
     for part in _parts(height, kh, stride[0], dilate[0]):
         lines = _lines(x, part, groups, filters, width, stride, dilate)
-        placed = xp.zeros((groups, len(part.kernel), *der.shape[1:3], part.rows, width), x.dtype)
+        placed = xp.zeros((groups, len(part.starts), *der.shape[1:3], part.rows, width), x.dtype)
         for k, start in enumerate(part.starts):
             placed[:, k, :, :, start : start + height] = der
         placed = placed.reshape(groups, -1, lines.shape[2])
         product = xp.matmul(placed, lines.transpose(0, 2, 1))
-        product = product.reshape(groups, len(part.kernel), -1, channels, kw)
+        product = product.reshape(groups, len(part.starts), -1, channels, kw)
         total[:, :, :, part.kernel] += product.transpose(0, 2, 3, 1, 4)
         if der_x is None:
             continue
