@@ -403,6 +403,8 @@ class Evaluation:
         for unit in (self.units[place] for place in self.order):
             own = unit.block.weigh([weights[v] for v in unit.inputs], len(unit.outputs))
             for v, weight in zip(unit.outputs, own):
+                if weight is None:
+                    continue
                 if not any(net.vars[alias].precious for alias in self.plan.aliases[v]):
                     weights[v] = weight
         return weights
