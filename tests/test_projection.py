@@ -13,6 +13,8 @@ from tiny import smooth_clip, tiny_unrolled
 WEIGHTINGS = {
     "a number": lambda rng: 1.0,
     "another": lambda rng: -2.5,
+    "zero": lambda rng: 0.0,
+    "zeros": lambda rng: np.zeros((21, 19)),
     "a mask": lambda rng: rng.uniform(0, 1, (21, 19)),
     "channels": lambda rng: rng.standard_normal((3, 1, 1)),
     "all cells": lambda rng: rng.standard_normal((3, 21, 19)),

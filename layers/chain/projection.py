@@ -61,6 +61,8 @@ def project(weighting: Any, step: Step, convolved: np.ndarray, der_y: np.ndarray
 
     sums = np.array(share(run, range(len(der_y))))
     w = spread(weighting, step)
+    if not np.any(weighting):
+        return np.broadcast_to(w[:1, :1, :1, :1], (len(sums), *w.shape[1:]))
     if np.ndim(weighting) == 0:
         shares = sums / (float(weighting) * w[0].size)
         return np.broadcast_to(
