@@ -7,7 +7,7 @@ stand in one chain. ``source`` holds what is compiled, ``library`` compiles and 
 
 from .activation import CompiledActivation
 from .direct import DirectConv
-from .library import kernels as load
+from .machine_code import kernels as load
 from .winograd import CompiledWinograd
 
 __all__ = ["CompiledActivation", "CompiledWinograd", "DirectConv", "load"]

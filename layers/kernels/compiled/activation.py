@@ -12,7 +12,7 @@ from ..activation import Activation, RowActivation
 from ..maps import MapLayout
 from ..rows import PIECES, cut
 from .arrays import address, check, fits_lanes
-from .library import kernels
+from .machine_code import kernels
 from .variants import LANES, SIDES
 
 # Layouts whose offsets are remembered.

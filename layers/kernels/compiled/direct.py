@@ -10,7 +10,7 @@ from ..geometry import ConvGeometry
 from ..rows import RowsConv, cut
 from ..scratch import scratch
 from .arrays import address, check, fits_lanes, require
-from .library import kernels
+from .machine_code import kernels
 from .variants import LANES
 
 # A kernel row with more numbers than this is better multiplied as a matrix.

@@ -12,7 +12,7 @@ from ..geometry import ConvGeometry
 from ..rows import PIECES, cut
 from ..scratch import pooled, scratch
 from .arrays import address
-from .library import kernels
+from .machine_code import kernels
 
 
 class Filters:

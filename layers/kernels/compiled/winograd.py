@@ -15,7 +15,7 @@ from ..scratch import pooled, scratch
 from ..winograd import TILE, WinogradConv, fits
 from .arrays import address, check, fits_lanes, require
 from .filters import Filters, transform, transform_back
-from .library import kernels
+from .machine_code import kernels
 from .variants import LANES
 
 # Transformed inputs and outputs of so many bytes are worked on at a time, or as many as the

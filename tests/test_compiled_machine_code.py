@@ -9,7 +9,7 @@ import pytest
 
 from compiled_kernels import SINGLE, needs_numba
 from layers.kernels import choice
-from layers.kernels.compiled import library
+from layers.kernels.compiled import machine_code
 from layers.kernels.geometry import ConvGeometry
 
 pytestmark = needs_numba
@@ -42,22 +42,22 @@ def chosen(switch):
 @pytest.fixture
 def made(monkeypatch, tmp_path):
     """Times that the code was compiled; it is a copy of the real one, in a folder for the test."""
-    library.kernels()
-    path = next(p for p in library._folders() if (p / library._key()).exists())
-    content = (path / library._key()).read_bytes()
+    machine_code.kernels()
+    path = next(p for p in machine_code._folders() if (p / machine_code._key()).exists())
+    content = (path / machine_code._key()).read_bytes()
     calls = []
 
     def compile_again():
         calls.append(1)
         return content
 
-    monkeypatch.setattr(library, "_compile", compile_again)
+    monkeypatch.setattr(machine_code, "_compile", compile_again)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
     return calls
 
 
 def test_numba_is_not_imported_to_run_what_was_compiled():
-    library.kernels()
+    machine_code.kernels()
     assert chosen("1") == "[] True False"
 
 
@@ -81,8 +81,8 @@ def test_numpy_computes_where_the_compiler_fails(monkeypatch):
 
 
 def test_what_was_compiled_is_kept(made, tmp_path):
-    library._load.__wrapped__()
-    library._load.__wrapped__()
+    machine_code._load.__wrapped__()
+    machine_code._load.__wrapped__()
     assert len(made) == 1
     assert [p.suffix for p in (tmp_path / "numba" / "dsiam").iterdir()] == [".bin"]
 
@@ -91,11 +91,11 @@ def test_a_folder_that_cannot_be_written_is_passed_over(made, tmp_path, monkeypa
     blocked = tmp_path / "a file"
     blocked.write_text("")
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    monkeypatch.setattr(library, "_PACKAGE", blocked)
+    monkeypatch.setattr(machine_code, "_PACKAGE", blocked)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    library._load.__wrapped__()
+    machine_code._load.__wrapped__()
     assert len(list((tmp_path / "user" / "dsiam").iterdir())) == 1
-    library._load.__wrapped__()
+    machine_code._load.__wrapped__()
     assert len(made) == 1
 
 
@@ -103,25 +103,25 @@ def test_kernels_work_where_nothing_can_be_kept(made, tmp_path, monkeypatch):
     blocked = tmp_path / "a file"
     blocked.write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(blocked))
-    assert library._load.__wrapped__().moments is not None
+    assert machine_code._load.__wrapped__().moments is not None
     assert len(made) == 1
 
 
 def test_code_of_other_sources_versions_or_processors_is_not_used(monkeypatch, tmp_path):
     from llvmlite import binding
 
-    names = {library._key()}
+    names = {machine_code._key()}
     source = tmp_path / "source.py"
     source.write_text("# changed")
     with monkeypatch.context() as patch:
-        patch.setattr(library, "_SOURCES", (*library._SOURCES, source))
-        names.add(library._key())
+        patch.setattr(machine_code, "_SOURCES", (*machine_code._SOURCES, source))
+        names.add(machine_code._key())
     with monkeypatch.context() as patch:
-        patch.setattr(library.metadata, "version", lambda name: "0.0")
-        names.add(library._key())
+        patch.setattr(machine_code.metadata, "version", lambda name: "0.0")
+        names.add(machine_code._key())
     with monkeypatch.context() as patch:
         patch.setattr(binding, "get_host_cpu_name", lambda: "another")
-        names.add(library._key())
+        names.add(machine_code._key())
     assert len(names) == 4
 
 
@@ -140,4 +140,4 @@ def test_a_kernel_that_needs_numba_to_run_is_refused(monkeypatch):
 
 def test_numbers_of_arguments_are_checked():
     with pytest.raises(TypeError, match="argument"):
-        library.kernels().moments(np.zeros(1).ctypes.data)
+        machine_code.kernels().moments(np.zeros(1).ctypes.data)
