@@ -29,12 +29,13 @@ from .layer import (
 )
 from .net import DagNN
 from .parameter_server import ParameterServer
+from .read_ahead import ReadAhead
 from .records import LayerRecord, Parameter, Variable
 from .scheduling import share
 from .simplenn import from_simple_nn
 from .solvers import SGD, Solver
 from .train_dag import NonFiniteError, accumulate_gradients, loss_averages, train_dag
-from .train_options import Batch, Callback, GetBatch, TrainOptions
+from .train_options import Batch, Callback, GetBatch, StopTraining, TrainOptions
 from .version import __version__
 
 __all__ = [
@@ -63,10 +64,12 @@ __all__ = [
     "NonFiniteError",
     "Parameter",
     "ParameterServer",
+    "ReadAhead",
     "ReceptiveField",
     "ShapeError",
     "Size",
     "Solver",
+    "StopTraining",
     "Surroundings",
     "TrainOptions",
     "TrainState",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,14 @@ from .checkpoint import (
 from .errors import CheckpointError, DagNNError
 from .net import DagNN
 from .records import TRAIN_METHODS, Parameter
-from .train_options import Callback, ExtractStats, GetBatch, TrainOptions
+from .train_options import (
+    Callback,
+    ExtractStats,
+    GetBatch,
+    Request,
+    StopTraining,
+    TrainOptions,
+)
 
 
 class NonFiniteError(DagNNError, ArithmeticError):
@@ -61,7 +68,8 @@ def train_dag(
     net : DagNN
         Trained in place, unless a checkpoint is found.
     get_batch : function
-        See ``GetBatch``. Its result must depend on its arguments alone.
+        See ``GetBatch``. Its result must depend on its arguments alone. ``ReadAhead`` makes
+        batches of another one in threads, ahead of their use.
     train, val : sequences of int
         Elements of the two sets.
     options : TrainOptions
@@ -102,11 +110,16 @@ def train_dag(
             xp = get_array_module(parameter.value)
             parameter.value = xp.asarray(parameter.value, order="C")
     loop = _Loop(net, state, get_batch, train, val, options, extract_stats, callbacks)
-    for callback in callbacks:
-        callback.on_start(net, state)
-    first = state.epoch + 1 if state.step < 0 else state.epoch
-    for epoch in range(first, options.num_epochs + 1):
-        loop.run_epoch(epoch)
+    first, done = (state.epoch + 1, 0) if state.step < 0 else (state.epoch, state.step)
+    try:
+        for callback in callbacks:
+            callback.on_start(net, state)
+        if hasattr(get_batch, "expect"):
+            get_batch.expect(loop.requests(first, done))
+        for epoch in range(first, options.num_epochs + 1):
+            loop.run_epoch(epoch)
+    except StopTraining:
+        pass
     return net, state
 
 
@@ -212,18 +225,17 @@ class _Loop:
         return Path(self.options.exp_dir)
 
     def run_epoch(self, epoch: int) -> None:
-        options, state, net = self.options, self.state, self.net
+        state, net = self.state, self.net
         done = state.step if state.epoch == epoch else 0
         stats = state.running.get("stats", {}) if done else {}
-        rng = np.random.default_rng([options.random_seed, epoch])
-        chosen = rng.permutation(np.asarray(self.train))[: options.epoch_size]
+        train, val = self._orders(epoch)
         state.epoch, state.step = epoch, done
         if not done:
             self._reset_statistics()
         state.solver_state = tree_to_device(state.solver_state, net.device)
-        train_stats = self._process("train", epoch, chosen, done, stats)
+        train_stats = self._process("train", epoch, train, done, stats)
         self._reset_statistics()
-        val_stats = self._process("val", epoch, rng.permutation(np.asarray(self.val)), 0, {})
+        val_stats = self._process("val", epoch, val, 0, {})
         state.stats["train"].append(train_stats)
         if val_stats:
             state.stats["val"].append(val_stats)
@@ -233,12 +245,33 @@ class _Loop:
         for callback in self.callbacks:
             callback.after_epoch(net, state)
 
-    def _process(self, mode: str, epoch: int, subset: Any, done: int, stats: dict) -> dict:
+    def requests(self, first: int, done: int) -> Iterator[Request]:
+        """What ``get_batch`` will be asked for from epoch ``first`` on, ``done`` steps of which
+        are done."""
+        for epoch in range(first, self.options.num_epochs + 1):
+            train, val = self._orders(epoch)
+            for mode, subset, skip in (("train", train, done), ("val", val, 0)):
+                for batch in self._batches(subset)[skip:]:
+                    for part in self._sub_batches(batch):
+                        yield tuple(part), mode, epoch
+            done = 0
+
+    def _orders(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The elements of an epoch in the order of their use: for training, for validation."""
+        rng = np.random.default_rng([self.options.random_seed, epoch])
+        train = rng.permutation(np.asarray(self.train))[: self.options.epoch_size]
+        return train, rng.permutation(np.asarray(self.val))
+
+    def _batches(self, subset: np.ndarray) -> list[np.ndarray]:
         size = self.options.batch_size
-        steps = -(-len(subset) // size)
+        return [subset[i : i + size] for i in range(0, len(subset), size)]
+
+    def _process(self, mode: str, epoch: int, subset: Any, done: int, stats: dict) -> dict:
+        batches = self._batches(subset)
+        steps = len(batches)
         for step in range(done, steps):
             start = time.perf_counter()
-            batch = subset[step * size : (step + 1) * size]
+            batch = batches[step]
             self.net.rng = np.random.default_rng([self.options.random_seed, epoch, step])
             (self._train_step if mode == "train" else self._validate)(batch, epoch)
             stats["num"] = stats.get("num", 0) + len(batch)

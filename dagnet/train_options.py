@@ -24,9 +24,17 @@ class Batch:
 
 
 # get_batch(indexes, mode, epoch): the batch of these elements of the training or validation set.
+# One that has a method ``expect(requests)`` is told before the first step which batches will be
+# asked for, in order, up to the last epoch (``dagnet.ReadAhead``).
 GetBatch = Callable[[Sequence[int], str, int], Batch]
+# The arguments of one call of it.
+Request = tuple[tuple[int, ...], str, int]
 # extract_stats(stats, net): the figures so far with those of the last step taken in.
 ExtractStats = Callable[[dict, DagNN], dict]
+
+
+class StopTraining(Exception):
+    """Raised by a callback in ``on_start`` or ``after_epoch``: training is over."""
 
 
 class Callback:
