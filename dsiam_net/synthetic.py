@@ -3,6 +3,9 @@
 A textured object moves over a textured background: smoothly, now and then with a jump; it turns,
 grows and shrinks. The light changes, objects that look alike pass behind it, bars and blobs pass
 before it and hide a part. What trains or tests a tracker is then there without any file.
+
+Where there are photographs, backgrounds and textures come from them, and things that people have
+outlined in them are targets with their own shape. ``Variety`` says how hard the videos are.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from .clips import Clip, frames_to_array
+from .pictures import Pictures
 from .scene import (
-    SCALE_RANGE,
     TEXTURE_SCALE,
     Background,
     Cutout,
@@ -24,11 +28,14 @@ from .scene import (
     random_outline,
 )
 from .textures import from_photograph, load_photographs, photographs_installed, procedural
+from .variety import Trials, Variety
 
 # Least difference of the mean grey levels of the target and the background.
 LEAST_CONTRAST = 35.0
-# The target's usual diameter, as fractions of the frame's shorter side.
-SIZE_RANGE = (0.16, 0.36)
+# Beside the numbers of a video's key: what the difficulties and cut-out things are drawn from.
+TRIALS_KEY = (2**16,)
+# A photograph behind the scene is shown nearly whole, so that it is little enlarged.
+BACKGROUND_PART = 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +70,18 @@ class SyntheticVideos:
     length : int
         Frames a clip.
     photographs : bool, optional
-        Take textures from the photographs in scikit-image's package too (half of them). By
-        default where that package is installed; the videos are others then.
+        Take textures from the photographs in scikit-image's package too. By default where that
+        package is installed and there are no ``pictures``; the videos are others then.
     distractors : int
         Most objects that look like the target.
     occlusion : float
         Share of videos in which something passes before the target.
     jumpiness : float
         Chance of a jump in a frame.
+    pictures : Pictures, optional
+        Photographs to take textures and things from, in place of scikit-image's.
+    variety : Variety
+        How hard the videos are.
 
     Raises
     ------
@@ -90,6 +101,8 @@ class SyntheticVideos:
         distractors: int = 2,
         occlusion: float = 0.6,
         jumpiness: float = 0.04,
+        pictures: Pictures | None = None,
+        variety: Variety = Variety(),  # noqa: B008  (frozen)
     ):
         if len(size) != 2 or min(size) < 64:
             raise ValueError(f"size must be (height, width), 64 pixels at least, received {size!r}")
@@ -109,8 +122,10 @@ class SyntheticVideos:
         self.distractors = distractors
         self.occlusion = occlusion
         self.jumpiness = jumpiness
+        self.variety = variety
+        self._pictures = pictures
         wanted = photographs_installed() if photographs is None else photographs
-        self._photographs = load_photographs() if wanted else []
+        self._photographs = pictures or (load_photographs() if wanted else [])
 
     def video(self, index: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Video ``index``: the same whenever it is asked for, and a longer one begins like it.
@@ -137,50 +152,61 @@ class SyntheticVideos:
         return np.stack([f.image for f in made]), np.stack([f.box for f in made])
 
     def _texture(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-        if self._photographs and rng.random() < 0.5:
+        if self._photographs and rng.random() < self.variety.photographs:
             return from_photograph(rng, self._photographs, height, width)
         return procedural(rng, height, width)
+
+    def _backdrop(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+        if self._pictures and rng.random() < self.variety.photographs:
+            return from_photograph(rng, self._pictures, height, width, BACKGROUND_PART)
+        return self._texture(rng, height, width)
+
+    def _thing(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+        """Texture and outline of something cut out of a picture, in a share of the cases."""
+        if self._pictures and rng.random() < self.variety.segments:
+            return self._pictures.segment(rng)
+        return None
 
     def _frames(self, key: list[int]) -> Iterator[SyntheticFrame]:
         layout, *parts = (
             np.random.default_rng(s)
             for s in np.random.SeedSequence(key).spawn(5 + self.distractors)
         )
+        for_trials = np.random.default_rng(np.random.SeedSequence(key, spawn_key=TRIALS_KEY))
+        trials = self.variety.trials(for_trials)
         for_background, for_light, for_target, for_occluder, *for_distractors = parts
         wide = [int(1.3 * side) for side in self.size]
-        background = Background(for_background, self._texture(layout, *wide), self.size)
-        light = Light(for_light, self.size)
+        behind = self._backdrop(layout, *wide)
+        background = Background(for_background, behind, self.size, trials.drift)
+        light = Light(for_light, self.size, trials.defocus)
 
-        usual_size = layout.uniform(*SIZE_RANGE) * min(self.size)
-        outline = random_outline(layout)
-        side = int(np.ceil(TEXTURE_SCALE * usual_size))
-        texture = self._texture(layout, side, side)
-        target = Cutout(_shaded(_set_off(texture, background.texture)), outline)
-        motion = Motion(for_target, self.size, usual_size, outline, self.jumpiness)
+        usual_size = layout.uniform(*trials.sizes) * min(self.size)
+        target = self._target(layout, for_trials, background.texture, usual_size, trials)
+        motion = self._motion(for_target, usual_size, target.outline, trials)
         glow = layout.uniform(0, 0.2), layout.uniform(20, 60), layout.uniform(0, 2 * np.pi)
 
         others = [
-            self._distractor(rng, target, usual_size)
+            self._distractor(rng, target, usual_size, trials)
             for rng in for_distractors[: int(layout.integers(self.distractors + 1))]
         ]
         occluder = None
         if layout.random() < self.occlusion:
-            occluder = self._occluder(for_occluder, outline, usual_size)
+            occluder = self._occluder(for_occluder, target.outline, usual_size, trials)
 
         frame = 0
         while True:
             image = background.draw(frame)
             for cutout, way in others:
-                cutout.draw(image, way.center, way.size, way.angle)
+                _draw(cutout, image, way, trials.exposure)
             strength, period, phase = glow
             gain = 1 + strength * np.sin(2 * np.pi * frame / period + phase)
-            cover = target.draw(image, motion.center, motion.size, motion.angle, gain)
+            cover = _draw(target, image, motion, trials.exposure, gain)
             before = occluder.draw(image, frame, motion.center) if occluder else None
             hidden = 0.0
             if before is not None:
                 weights = cover.astype(np.float64)
                 hidden = float((weights * before).sum() / (255 * weights.sum()))
-            corners = target.corners(motion.center, motion.size, motion.angle)
+            corners = target.corners(motion.center, motion.size, motion.angle, motion.narrowing)
             low, high = corners.min(axis=0), corners.max(axis=0)
             # A box (x, y, w, h) reaches from x - 1.5 to x - 1.5 + w in 0-based pixel centres.
             box = np.concatenate([low + 1.5, high - low])
@@ -189,32 +215,90 @@ class SyntheticVideos:
                 way.advance()
             frame += 1
 
+    def _target(
+        self,
+        layout: np.random.Generator,
+        for_thing: np.random.Generator,
+        background: np.ndarray,
+        usual_size: float,
+        trials: Trials,
+    ) -> Cutout:
+        outline = random_outline(layout)
+        side = int(np.ceil(max(TEXTURE_SCALE, trials.course.scales[1]) * usual_size))
+        thing = self._thing(for_thing)
+        if thing is not None:
+            texture, outline = _resized(thing[0], side), thing[1]
+        else:
+            texture = self._texture(layout, side, side)
+        if trials.faint:
+            texture = _faded(texture, background, trials.faint)
+        elif thing is None:
+            texture = _set_off(texture, background)
+        return Cutout(texture if thing else _shaded(texture), outline, trials.shrinks)
+
+    def _motion(
+        self,
+        rng: np.random.Generator,
+        usual_size: float,
+        outline: np.ndarray,
+        trials: Trials,
+    ) -> Motion:
+        return Motion(rng, self.size, usual_size, outline, self.jumpiness, trials.course)
+
     def _distractor(
-        self, rng: np.random.Generator, target: Cutout, usual_size: float
+        self, rng: np.random.Generator, target: Cutout, usual_size: float, trials: Trials
     ) -> tuple[Cutout, Motion]:
-        """An object with the target's texture in other colours, its outline, or both."""
+        """An object with the target's texture in other colours, its outline, both, or neither."""
         side = target.texture.shape[0]
         same_texture, same_outline = rng.random(2) < 0.5
+        thing = None if same_texture else self._thing(rng)
         if same_texture:
             # Darker too: a grey texture stays the same if its channels change places.
             channels = np.roll(target.texture, rng.integers(1, 3), axis=2)
             texture = (channels * rng.uniform(0.5, 0.8)).astype(np.uint8)
+        elif thing is not None:
+            texture = _resized(thing[0], side)
         else:
             texture = _shaded(self._texture(rng, side, side))
         outline = target.outline if same_outline else random_outline(rng)
-        motion = Motion(rng, self.size, usual_size, outline, self.jumpiness)
-        return Cutout(texture, outline), motion
+        if thing is not None:
+            outline = thing[1]
+        motion = self._motion(rng, usual_size, outline, trials)
+        return Cutout(texture, outline, trials.shrinks), motion
 
     def _occluder(
-        self, rng: np.random.Generator, outline: np.ndarray, usual_size: float
+        self, rng: np.random.Generator, outline: np.ndarray, usual_size: float, trials: Trials
     ) -> Occluder:
         """What passes before a target of this outline without hiding all of it."""
         turns = np.linspace(0, np.pi, 36, endpoint=False)
         extents = np.ptp(outline @ np.stack([np.cos(turns), np.sin(turns)]), axis=0)
         # The unit circle's diameter of 2 is the target's size, which may shrink.
-        across = float(extents.min()) / 2 * SCALE_RANGE[0]
+        across = float(extents.min()) / 2 * trials.course.scales[0] * trials.course.narrowest
         side = int(np.ceil(TEXTURE_SCALE * usual_size))
         return Occluder(rng, self._texture(rng, side, side), usual_size, across)
+
+
+def _draw(
+    cutout: Cutout, image: np.ndarray, way: Motion, exposure: float, gain: float = 1.0
+) -> np.ndarray:
+    """Draw a cut-out where its motion has it, smeared along its velocity."""
+    smear = exposure * way.velocity if exposure else None
+    return cutout.draw(image, way.center, way.size, way.angle, gain, way.narrowing, smear)
+
+
+def _resized(texture: np.ndarray, side: int) -> np.ndarray:
+    """A square texture with sides of ``side`` pixels."""
+    shrinks = texture.shape[0] > side
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(texture, (side, side), interpolation=interpolation)
+
+
+def _faded(texture: np.ndarray, background: np.ndarray, share: float) -> np.ndarray:
+    """``texture`` with mean and contrast moved by ``share`` to the mean and less contrast."""
+    means, others = (a.mean(axis=(0, 1)) for a in (texture, background))
+    contrast = 1 - 0.4 * share
+    wanted = means + share * (others - means)
+    return np.clip(wanted + contrast * (texture - means), 0, 255).astype(np.uint8)
 
 
 def _set_off(texture: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Every texture is a function of the generator that is handed in.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -147,12 +148,19 @@ def load_photographs() -> list[np.ndarray]:
 
 
 def from_photograph(
-    rng: np.random.Generator, photographs: list[np.ndarray], height: int, width: int
+    rng: np.random.Generator,
+    photographs: Sequence[np.ndarray],
+    height: int,
+    width: int,
+    least_part: float = 0.5,
 ) -> np.ndarray:
-    """A random cut-out of a random photograph, mirrored or not, (height, width, 3) uint8."""
-    photograph = photographs[rng.integers(len(photographs))]
+    """A random cut-out of a random photograph, mirrored or not, (height, width, 3) uint8.
+
+    Its sides are at least ``least_part`` of the largest that the photograph has.
+    """
+    photograph = photographs[int(rng.integers(len(photographs)))]
     limits = photograph.shape[0] / height, photograph.shape[1] / width
-    scale = min(limits) * rng.uniform(0.5, 1)
+    scale = min(limits) * rng.uniform(least_part, 1)
     rows, columns = (max(2, int(side * scale)) for side in (height, width))
     top = int(rng.integers(photograph.shape[0] - rows + 1))
     left = int(rng.integers(photograph.shape[1] - columns + 1))
