@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dagnet import DagNN
 from errors import tables
 from golden import load_case
 
@@ -13,6 +14,18 @@ from golden import load_case
 def rng() -> np.random.Generator:
     """A seeded generator, fresh for each test."""
     return np.random.default_rng(20170827)
+
+
+@pytest.fixture
+def layers_in_turn(monkeypatch):
+    """Networks run every layer in turn, unless they are told otherwise."""
+    monkeypatch.setitem(DagNN.eval.__kwdefaults__, "plan", False)
+
+
+@pytest.fixture(autouse=True)
+def _no_plan(request):
+    if request.config.getoption("--no-plan"):
+        request.getfixturevalue("layers_in_turn")
 
 
 @pytest.fixture
@@ -29,6 +42,9 @@ def pytest_addoption(parser):
         "--require-goldens",
         action="store_true",
         help="fail the run if a golden case was skipped, or none was run",
+    )
+    parser.addoption(
+        "--no-plan", action="store_true", help="evaluate networks with plan=False by default"
     )
     parser.addoption(
         "--errors", action="store_true", help="print the errors of goldens and gradient checks"

@@ -77,6 +77,16 @@ def test_single_precision_stays_single_and_near_double(rng):
     assert np.abs(y - exact).max() < 1e-6 * np.abs(exact).max()
 
 
+def test_long_sums_are_as_accurate_as_single_precision_can_hold_them(rng):
+    # Images: their mean is most of what a filter gives, and batch norm takes it away.
+    images, f = rng.uniform(0, 255, (2, 3, 63, 61)), rng.standard_normal((12, 3, 11, 11))
+    x, f = images.astype(np.float32), f.astype(np.float32)
+    exact = conv(x.astype(np.float64), f.astype(np.float64), stride=(2, 2))
+    y = conv(x, f, stride=(2, 2))
+    assert y.dtype == np.float32
+    assert np.all(np.abs(y - exact) <= np.spacing(np.abs(y)) * 0.5001)
+
+
 def test_what_no_window_reads_does_not_matter(rng):
     x, f, b, where = problem(rng, (1, 3, 12, 11), (1, 3, 2, 3), (5, 1), 0, 1)
     der_y = np.ones(conv(x, f, b, stride=(5, 1)).shape)

@@ -2,12 +2,24 @@
 
 import pytest
 
-from dsiam_net.fidelity.checks.training import plan_of
+from dagnet import DagNN
+from dsiam_net.fidelity.checks.training import plan_of, run
 from golden import assert_passes, golden_cases
 
 # In double, in single, with Nesterov's momentum, and in two sub-batches.
 RUNS = ("sgd_double", "sgd", "nesterov", "sgd_sub2")
 CASES = [case for run in RUNS for case in golden_cases(f"train_small_{run}")]
+
+
+@pytest.fixture(scope="module", params=["by plan", "layers in turn"], autouse=True)
+def execution(request):
+    """How networks are run; a run serves all of its cases, and nobody else."""
+    run.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "layers in turn":
+            patch.setitem(DagNN.eval.__kwdefaults__, "plan", False)
+        yield
+    run.cache_clear()
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
