@@ -9,9 +9,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from .cli import make_parser, print_settings, run_command
+from .preparation import synthetic, vid
+from .preparation.sequence_commands import GOT10K, LASOT, OTB, SEQUENCES
 
-# Modules with NAME, HELP, add_options(parser) and run(options), in the order of --help.
-COMMANDS = ()
+# Each has NAME, HELP, add_options(parser) and run(options); in the order of --help.
+COMMANDS = (vid, GOT10K, LASOT, OTB, SEQUENCES, synthetic)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
