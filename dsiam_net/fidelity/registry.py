@@ -30,12 +30,6 @@ MISSING = {
     "vl_nnpdist": "PDist",
     "vl_nndropout": "DropOut",
     "vl_taccum": "vl_taccum",
-    "load_stats": "SiamFC's image statistics",
-    "vid_get_random_batch.m:acquire_augment": "SiamFC's augmentation",
-    "get_objects_extent": "SiamFC's training crops",
-    "choose_val_set": "SiamFC's choice of validation videos",
-    "experiment.m": "SiamFC's learning rates",
-    "save_crops.m:get_crops": "SiamFC's training crops",
 }
 
 _CHECKS: dict[str, Check] = {}

@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     dsiam,
     networks,
     normalisation,
+    pairs,
     pointwise,
     resize,
     scores,
