@@ -97,8 +97,8 @@ class Plan:
         For each variable those whose value it holds, itself first; empty for a merged one.
     types : dict of int to str
         Type of each layer, for the summary.
-    unit_bytes : float
-        Mean size of what a unit writes, in single precision; NaN where nothing is known of it.
+    layer_bytes : float
+        Mean size of what a layer writes, in single precision; NaN where nothing is known of it.
     peak_bytes : float
         Expected memory of variables, derivatives and what layers keep, at its height, in single
         precision; NaN where the sizes of variables are not known. Parameters, and what a layer
@@ -113,7 +113,7 @@ class Plan:
     reads: list[int]
     aliases: list[list[int]]
     types: dict[int, str] = field(repr=False)
-    unit_bytes: float = float("nan")
+    layer_bytes: float = float("nan")
     peak_bytes: float = float("nan")
 
     @property
@@ -237,10 +237,10 @@ def make_plan(
             reads[v] += 1
     types = {i: record.type for i, record in enumerate(net.layers)}
     units, needs = _sort(units, {index: place for place, index in enumerate(order)})
-    written = [(sizes or {}).get(net.vars[v].name) for unit in units for v in unit.outputs]
+    written = [(sizes or {}).get(name) for index in order for name in net.layers[index].outputs]
     known = [4.0 * size.count for size in written if size is not None and size.known]
-    unit_bytes = sum(known) / len(units) if known else float("nan")
-    return Plan(units, needs, copies, shared, pruned, reads, aliases, types, unit_bytes)
+    layer_bytes = sum(known) / len(order) if known else float("nan")
+    return Plan(units, needs, copies, shared, pruned, reads, aliases, types, layer_bytes)
 
 
 def _choose(net: DagNN, outputs: Iterable[str] | None) -> tuple[list[int], list[int]]:

@@ -94,7 +94,9 @@ def conv_backward(
     return der_x, der_filters, der_bias
 
 
-def conv_projection(x: Any, filters: Any, der_y: Any, weight: Any, **how: Any) -> Any:
+def conv_projection(
+    x: Any, filters: Any, der_y: Any, weight: Any, convolved: Any = None, **how: Any
+) -> Any:
     """A derivative by ``x`` that has the weighted sums of ``conv_backward``'s, and is cheaper.
 
     ``conv`` is linear, so with ``w`` the weighting ``sum w dx = sum conv(w) dy`` over each sample:
@@ -104,6 +106,8 @@ def conv_projection(x: Any, filters: Any, der_y: Any, weight: Any, **how: Any) -
     Parameters
     ----------
     weight : number, or array that broadcasts to (C, H, W)
+    convolved : array, optional
+        What ``convolved_weighting`` gives, if that is at hand.
     how : stride, pad and dilate, as ``conv`` has them
 
     Returns
@@ -111,16 +115,14 @@ def conv_projection(x: Any, filters: Any, der_y: Any, weight: Any, **how: Any) -
     array (N, C, H, W), read-only where the weighting is a number
     """
     xp = get_array_module(x)
+    if convolved is None:
+        convolved = convolved_weighting(weight, x, filters, **how)
     weight = xp.asarray(weight, dtype=x.dtype)
     w = xp.broadcast_to(weight, (1, *x.shape[1:]))
     plain = weight.ndim == 0
-    filled = filters is not None and filters.size > 0
-    if plain and filled and not any(how["pad"]):
-        # Every window sees the same.
-        convolved = weight * filters.astype(x.dtype, copy=False).sum(axis=(1, 2, 3))
+    if convolved.ndim == 1:
         parts = der_y.sum(axis=(2, 3)) * convolved
     else:
-        convolved = conv(xp.ascontiguousarray(w), filters, **how)
         parts = _rowwise_dot(der_y, convolved)
     # Without weights there is nothing to share out.
     square = weight * weight * float(w.size) if plain else xp.square(w, dtype=np.float64).sum()
@@ -129,6 +131,23 @@ def conv_projection(x: Any, filters: Any, der_y: Any, weight: Any, **how: Any) -
     if plain:
         return xp.broadcast_to(weight * shares, x.shape)
     return w * shares
+
+
+def convolved_weighting(weight: Any, x: Any, filters: Any, **how: Any) -> Any:
+    """``conv`` of a weighting of inputs like ``x``, as ``conv_projection`` uses it.
+
+    Returns
+    -------
+    array (1, out, H', W'), or (out,) where it is the same in every place
+    """
+    xp = get_array_module(x)
+    weight = xp.asarray(weight, dtype=x.dtype)
+    filled = filters is not None and filters.size > 0
+    if weight.ndim == 0 and filled and not any(how["pad"]):
+        # Every window sees the same.
+        return weight * filters.astype(x.dtype, copy=False).sum(axis=(1, 2, 3))
+    w = xp.broadcast_to(weight, (1, *x.shape[1:]))
+    return conv(xp.ascontiguousarray(w), filters, **how)
 
 
 def _rowwise_dot(a: Any, b: Any) -> Any:

@@ -1,12 +1,13 @@
-"""Chains of layers for tests: the layers one after the other, to compare ``FeatureChain`` with."""
+"""Chains of layers for tests: the layers one after the other, to compare fused ones with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from dagnet import Context, Layer
+from dagnet import Context, FusedLayer, Layer
 from layers import BatchNorm, Conv, Pooling, ReLU
 from layers.chain import FeatureChain, make_stage, recognise
 from layers.chain.stages import lay_out
@@ -14,7 +15,7 @@ from layers.kernels import choice
 
 
 def fuse_everything(monkeypatch):
-    """Let chains of few filters run as chains too."""
+    """Let ``FeatureChain`` run chains of few filters too."""
     monkeypatch.setattr(recognise, "LEAST_FILTERS", 1)
 
 
@@ -34,6 +35,9 @@ def forget_choices():
 class LayeredChain:
     """Layers, the parameters of each, and which outputs are looked at."""
 
+    # The fused layer that is compared with them.
+    kind: ClassVar[type[FusedLayer]] = FeatureChain
+
     layers: list
     params: list
     visible: list
@@ -41,7 +45,7 @@ class LayeredChain:
 
     @property
     def fused(self):
-        return FeatureChain(stages=self.stages)
+        return self.kind(stages=self.stages)
 
     @property
     def flat_params(self):

@@ -14,10 +14,11 @@ from layers import BatchNorm, Conv, Eltwise, Pooling, ReLU
 CHANNELS = 8
 
 
-@pytest.fixture(autouse=True)
-def few_filters(monkeypatch):
-    """The networks here are small."""
-    fuse_everything(monkeypatch)
+@pytest.fixture(params=["FeatureChain", "PlainChain"], autouse=True)
+def kind(request, monkeypatch):
+    """The networks here are small: they run as ``PlainChain`` unless that is forbidden."""
+    if request.param == "FeatureChain":
+        fuse_everything(monkeypatch)
 
 
 def add_stage(net, rng, name, source, shared, shrink=False):

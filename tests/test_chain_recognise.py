@@ -7,7 +7,7 @@ from dagnet import DagNN, Surroundings
 from dagnet import net as planning
 from feature_chains import fuse_everything
 from layers import BatchNorm, Conv, Pooling, ReLU, XCorr
-from layers.chain import find_feature_chains, recognise
+from layers.chain import FeatureChain, PlainChain, find_feature_chains, recognise
 
 
 @pytest.fixture(autouse=True)
@@ -66,10 +66,11 @@ def test_stages_in_a_row_are_one_chain():
     assert second.norm is None and second.activation.pool is None and not second.has_bias
 
 
-@pytest.mark.parametrize(("least", "chains"), [(8, 1), (9, 0)])
-def test_chains_whose_stages_all_have_few_filters_are_left_alone(monkeypatch, least, chains):
+@pytest.mark.parametrize(("least", "kind"), [(8, FeatureChain), (9, PlainChain)])
+def test_chains_whose_stages_all_have_few_filters_run_by_their_layers(monkeypatch, least, kind):
     monkeypatch.setattr(recognise, "LEAST_FILTERS", least)
-    assert len(found(network())) == chains
+    (chain,) = find_feature_chains(surroundings(network()))
+    assert type(chain.block) is kind
 
 
 def test_a_stages_output_may_be_looked_at_and_read_by_others():

@@ -1,4 +1,4 @@
-"""Tests of layers.chain: a fused chain equals its layers one after the other."""
+"""Tests of layers.chain: chains of both kinds equal their layers one after the other."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from dagnet import Context, ShapeError, Size, relative_error
 from errors import prove, record_error
 from feature_chains import (
     Alone,
+    LayeredChain,
     evaluate,
     forget_choices,
     make_chain,
@@ -16,7 +17,7 @@ from feature_chains import (
     transform_everything,
 )
 from layers import BatchNorm, Conv, Pooling, ReLU
-from layers.chain import FeatureChain
+from layers.chain import FeatureChain, PlainChain, plain
 
 DOUBLE = 1e-10
 # Winograd's transformations magnify single precision's rounding by some ten.
@@ -30,6 +31,16 @@ def few_channels(monkeypatch):
     yield
     monkeypatch.undo()
     forget_choices()
+
+
+@pytest.fixture(params=[FeatureChain, PlainChain], autouse=True)
+def kind(request, monkeypatch):
+    """The fused layer that runs the chains of a test."""
+    monkeypatch.setattr(LayeredChain, "kind", request.param)
+    return request.param
+
+
+only_feature_chains = pytest.mark.parametrize("kind", [FeatureChain], indirect=True)
 
 
 def agree(actual, expected, tolerance, what, scale=None):
@@ -219,7 +230,8 @@ def test_gradient(rng, name, size):
     prove(Alone(chain), [x], chain.flat_params, skip_params=skipped)
 
 
-def test_the_bias_before_batch_statistics_has_derivative_exactly_zero(rng):
+@only_feature_chains
+def test_the_bias_before_batch_statistics_has_derivative_exactly_zero(rng, kind):
     chain = make_chain(rng, None, (Conv(size=(4, 3, 3, 3)), BatchNorm(), ReLU(), None, True))
     _, _, ders = evaluate(chain, [rng.standard_normal((2, 3, 9, 8))], lambda ys: ys)
     assert not ders[1].any()
@@ -295,6 +307,18 @@ def test_parts_of_several_calls_add_up(rng):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * max(np.abs(b).max(), 1e-3))
 
 
+@pytest.mark.parametrize("kind", [PlainChain], indirect=True)
+def test_a_call_may_be_cut_into_several(rng, kind, monkeypatch):
+    chain = siamfc(rng)
+    inputs = [rng.standard_normal((2, 3, 87, 87)) for _ in range(5)]
+    monkeypatch.setattr(plain, "PIECE_BYTES", 2 * inputs[0].nbytes)
+    _, saved = kind(stages=chain.stages).forward(
+        inputs, chain.flat_params, Context(shared=chain.fused.begin(chain.flat_params, Context()))
+    )
+    assert [piece.branches for piece in saved] == [[0, 1], [2, 3], [4]]
+    compare(rng, chain, inputs, "normal", DOUBLE, uses=(1, 2, 1, 3, 1))
+
+
 def test_inputs_of_two_precisions_keep_theirs(rng):
     chain = siamfc(rng)
     x = rng.standard_normal((1, 3, 87, 87))
@@ -307,7 +331,8 @@ def test_inputs_of_two_precisions_keep_theirs(rng):
     assert relative_error(by_params[0], doubled[0]) < 1e-3
 
 
-def test_changed_parameters_are_never_overlooked(rng):
+@only_feature_chains
+def test_changed_parameters_are_never_overlooked(rng, kind):
     chain = siamfc(rng)
     x = rng.standard_normal((1, 3, 87, 87))
 
@@ -373,18 +398,23 @@ def test_bad_input_is_refused_as_by_the_layers(rng):
         )
 
 
-def test_what_is_kept_is_what_was_announced(rng):
+def test_what_is_kept_is_what_was_announced(rng, kind):
     chain = siamfc(rng, dtype=np.float32)
     fused, params = chain.fused, chain.flat_params
     x = rng.standard_normal((2, 3, 95, 90)).astype(np.float32)
     _, saved = fused.forward([x], params, Context(shared=fused.begin(params, Context())))
-    kept = sum(y.nbytes for group in saved for y in group.ys)
+    if kind is FeatureChain:
+        kept = sum(y.nbytes for group in saved for y in group.ys)
+    else:
+        used = [used for piece in saved for used in piece.used]
+        kept = sum(own.output.nbytes + (0 if own.y is None else own.y.nbytes) for own in used)
+        kept += sum(own.nbytes for one in used for own in one.winners or ())
     assert fused.saved_bytes([Size(*x.shape)]) == kept
     assert fused.saved_bytes([Size(2, 3, 4, 90)]) == 0
 
 
-def test_equal_settings_have_equal_keys(rng):
+def test_equal_settings_have_equal_keys(rng, kind):
     chain = siamfc(rng)
     assert chain.fused.key() == siamfc(rng).fused.key()
     stages = (replace(chain.stages[0], visible=True), *chain.stages[1:])
-    assert FeatureChain(stages=stages).key() != chain.fused.key()
+    assert kind(stages=stages).key() != chain.fused.key()

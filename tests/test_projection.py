@@ -7,7 +7,7 @@ from dagnet import Context
 from dsiam_net.training import clip_batch
 from dsiam_net.unrolled import objectives
 from layers import BatchNorm, Conv, Crop, Eltwise, Pooling, ReLU
-from layers.chain import FeatureChain, make_stage
+from layers.chain import FeatureChain, PlainChain, make_stage
 from tiny import smooth_clip, tiny_unrolled
 
 WEIGHTINGS = {
@@ -20,12 +20,15 @@ WEIGHTINGS = {
     "all cells": lambda rng: rng.standard_normal((3, 21, 19)),
 }
 
+KINDS = pytest.mark.parametrize("kind", [FeatureChain, PlainChain])
+
 
 @pytest.mark.parametrize("pad", [0, (1, 2, 0, 1)])
 @pytest.mark.parametrize("weighting", WEIGHTINGS.values(), ids=WEIGHTINGS)
 @pytest.mark.parametrize("moments", ["batch", "stored"])
+@KINDS
 def test_a_chain_gives_a_derivative_with_the_weighted_sum_of_the_whole_one(
-    rng, weighting, pad, moments
+    rng, kind, weighting, pad, moments
 ):
     stages = (
         make_stage(
@@ -35,7 +38,7 @@ def test_a_chain_gives_a_derivative_with_the_weighted_sum_of_the_whole_one(
             Pooling(method="max", pool_size=2, stride=1),
         ),
     )
-    chain = FeatureChain(stages=tuple(stages))
+    chain = kind(stages=stages)
     params = [rng.standard_normal((8, 3, 5, 5)), *rng.standard_normal((3, 8))]
     params.append(np.stack([rng.standard_normal(8), rng.uniform(0.5, 2, 8)], axis=1))
     inputs = [rng.standard_normal((n, 3, 21, 19)) for n in (2, 1)]
@@ -60,8 +63,9 @@ def test_a_chain_gives_a_derivative_with_the_weighted_sum_of_the_whole_one(
         np.testing.assert_array_equal(one, two)
 
 
-def test_where_one_branch_wants_the_whole_derivative_it_gets_it(rng):
-    chain = FeatureChain(stages=(make_stage(Conv(size=(8, 3, 3, 3), has_bias=False)),))
+@KINDS
+def test_where_one_branch_wants_the_whole_derivative_it_gets_it(rng, kind):
+    chain = kind(stages=(make_stage(Conv(size=(8, 3, 3, 3), has_bias=False)),))
     params = [rng.standard_normal((8, 3, 3, 3))]
     inputs = [rng.standard_normal((1, 3, 9, 9)) for _ in range(2)]
     ders = [rng.standard_normal((1, 8, 7, 7)) for _ in range(2)]

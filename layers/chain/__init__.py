@@ -1,7 +1,8 @@
 """Chains of layers that compute features, run as one: settings, executor, and their finder."""
 
 from .chain import FeatureChain
+from .plain import PlainChain
 from .recognise import find_feature_chains
 from .stages import Norm, Stage, make_stage
 
-__all__ = ["FeatureChain", "Norm", "Stage", "find_feature_chains", "make_stage"]
+__all__ = ["FeatureChain", "Norm", "PlainChain", "Stage", "find_feature_chains", "make_stage"]

@@ -21,6 +21,7 @@ All vectors are worked out in double precision.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class StageParams:
     moments: np.ndarray | None = None
 
 
-def take_params(stages: tuple[Stage, ...], params: Any) -> list[StageParams]:
+def part_params(stages: Sequence[Stage], params: Sequence[Any]) -> list[list[Any]]:
     """Part a chain's parameters by stage.
 
     Raises
@@ -60,22 +61,28 @@ def take_params(stages: tuple[Stage, ...], params: Any) -> list[StageParams]:
     expected = sum(stage.num_params for stage in stages)
     if len(params) != expected:
         raise ShapeError(f"expected {expected} parameters, received {len(params)}")
-    rest = list(params)
-    taken = []
+    parted, first = [], 0
     for stage in stages:
-        own, rest = rest[: stage.num_params], rest[stage.num_params :]
+        own = list(params[first : first + stage.num_params])
         out = stage.size[0]
         shapes = [stage.size, *[(out,)] * (len(own) - 1)]
         if stage.norm is not None:
             shapes[-1] = (out, 2)
-        first = len(params) - len(rest) - len(own)
         for place, (array, shape) in enumerate(zip(own, shapes), first):
             if tuple(array.shape) != shape:
                 raise ShapeError(
                     f"expected a parameter of shape {shape}, received {tuple(array.shape)}",
                     param=place,
                 )
-        filters, *vectors = own
+        parted.append(own)
+        first += len(own)
+    return parted
+
+
+def take_params(stages: Sequence[Stage], params: Sequence[Any]) -> list[StageParams]:
+    """``part_params``, with vectors in double precision."""
+    taken = []
+    for stage, (filters, *vectors) in zip(stages, part_params(stages, params)):
         vectors = [vector.astype(np.float64) for vector in vectors]
         bias = vectors.pop(0) if stage.has_bias else None
         taken.append(StageParams(filters, bias, *vectors))

@@ -1,4 +1,4 @@
-"""Finding the chains of a network that ``FeatureChain`` can run."""
+"""Finding the chains of a network that run as one, and what runs them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import dataclasses
 import math
 from functools import lru_cache
 
-from dagnet import Chain, Surroundings, register_finder
+from dagnet import Chain, FusedLayer, Surroundings, register_finder
 from layers.batch_norm import BatchNorm
 from layers.conv import Conv
 from layers.pooling import Pooling
 from layers.relu import ReLU
 
 from .chain import FeatureChain
+from .plain import PlainChain
 from .stages import REMEMBERED, Stage, make_stage
 
-# A chain with fewer filters than this in every stage runs as its layers do. Measured, forward and
-# backward of SiamFC's branch: up to 16 filters the layers take 0.5 to 0.8 of the chain's time, with
-# 24 0.6 on small inputs and 0.9 on inputs of 255, where chains need less memory; with more the
-# chain is faster.
+# A chain with fewer filters than this in every stage runs by its layers' functions (PlainChain).
+# Measured, forward and backward of SiamFC's branch: up to 16 filters the layers take 0.5 to 0.8 of
+# FeatureChain's time, with 24 0.6 on small inputs and 0.9 on inputs of 255, where FeatureChain
+# needs less memory; with more it is faster.
 LEAST_FILTERS = 24
 
 
@@ -29,8 +30,8 @@ def find_feature_chains(around: Surroundings) -> list[Chain]:
     A stage takes up a layer if that alone reads the output of the one before it, and nobody looks
     at it. A stage's own output may be looked at and read by others: it is one of the chain's
     outputs then. Pooling that pads or averages is not taken up, nor a convolution without filters,
-    or with filters of a single number, which has nothing to gain; nor a chain of few filters.
-    Layers of other types, classes derived from these among them, run as ever.
+    or with filters of a single number, which has nothing to gain. Layers of other types, classes
+    derived from these among them, run as ever.
     """
     taken: set[int] = set()
     chains = []
@@ -38,15 +39,14 @@ def find_feature_chains(around: Surroundings) -> list[Chain]:
         if index not in taken and _is_filter(around, index):
             layers, stages, outputs = _follow(around, index, taken)
             taken.update(layers)
-            if max(stage.size[0] for stage in stages) >= LEAST_FILTERS:
-                chains.append(_make_chain(around, layers, stages, outputs))
+            chains.append(_make_chain(around, layers, stages, outputs))
     return chains
 
 
 @lru_cache(REMEMBERED)
-def _block(stages: tuple[Stage, ...]) -> FeatureChain:
+def _block(stages: tuple[Stage, ...], few: bool) -> FusedLayer:
     """The layer that runs such stages: always the same, for a new one puts plans out of date."""
-    return FeatureChain(stages=stages)
+    return PlainChain(stages=stages) if few else FeatureChain(stages=stages)
 
 
 def _make_chain(
@@ -55,7 +55,7 @@ def _make_chain(
     records = [around.net.layers[index] for index in layers]
     return Chain(
         layers=tuple(layers),
-        block=_block(tuple(stages)),
+        block=_block(tuple(stages), max(stage.size[0] for stage in stages) < LEAST_FILTERS),
         input=around.shared[records[0].input_indexes[0]],
         outputs=tuple(outputs),
         params=tuple(p for record in records for p in record.param_indexes),
