@@ -29,7 +29,7 @@ setup(
     packages=find_packages(
         include=["dagnet*", "layers*", "dsiam_net*", "matlab_import*"],
     ),
-    package_data={"layers": ["kernels/*.cu"]},
+    package_data={"dsiam_net": ["pretrained/*"], "layers": ["kernels/*.cu"]},
     install_requires=[
         "h5py>=3.10",
         "imageio>=2.31",

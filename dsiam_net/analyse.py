@@ -40,10 +40,12 @@ from .figures import DPI, collect_responses, responses_over_frames
 from .opencv_trackers import opencv_trackers
 from .sequences import find_sequences
 from .settings import TrackerSettings, get_preset
+from .shipped import read_card
 from .sources import can_be_scored, parse_region
 from .tracker import TRACKERS, create_tracker, known_features
 from .tracking import save_boxes
-from .weights import load_fusion_map, load_weights, random_siamfc
+from .weights import SHIPPED, load_fusion_map, weights_path
+from .weights_options import add_weights_options, complete_weights, make_network
 
 PRESETS = ("released", "released-vgg19", "paper")
 # The released weight of 1 would leave the second feature layer without effect where neither the
@@ -62,26 +64,12 @@ def _number_list(text: str) -> list[int]:
         ) from None
 
 
-def add_weights_options(group: argparse._ArgumentGroup, required: bool) -> None:
-    """Add the options that say where the network's values come from."""
-    weights = group.add_mutually_exclusive_group(required=required)
-    weights.add_argument(
-        "--weights", metavar="FILE", help=".mat (MatConvNet), .pth (PyTorch) or .npz"
-    )
-    weights.add_argument(
-        "--random-weights", action="store_true", help="random filters, by --seed, to try it out"
-    )
-    group.add_argument("--seed", type=int, default=0, help="of --random-weights")
-
-
 def add_network_options(
-    parser: argparse.ArgumentParser,
-    required: bool = True,
-    fusion_weight: float | None = FUSION_WEIGHT,
+    parser: argparse.ArgumentParser, fusion_weight: float | None = FUSION_WEIGHT
 ) -> None:
     """Add the options that describe network and settings; without a weight, it is the preset's."""
     group = parser.add_argument_group("network")
-    add_weights_options(group, required)
+    add_weights_options(group)
     group.add_argument("--preset", choices=PRESETS, default="released", help="settings")
     group.add_argument(
         "--feature-layers",
@@ -140,11 +128,6 @@ def add_figure_options(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--dpi", type=float, default=DPI, help="dots an inch of the figure")
 
 
-def make_network(options: argparse.Namespace) -> DagNN:
-    """The network that the options name."""
-    return random_siamfc(options.seed) if options.random_weights else load_weights(options.weights)
-
-
 def make_settings(options: argparse.Namespace) -> TrackerSettings:
     """The tracker's settings that the options describe."""
     if options.fusion_weight is None:
@@ -168,6 +151,9 @@ def weights_name(options: argparse.Namespace) -> str:
     """How figures name the weights."""
     if options.random_weights:
         return f"random weights, seed {options.seed}"
+    if options.weights == SHIPPED:
+        card = read_card(weights_path(options.weights))
+        return f"weights {card.name} {card.release}"
     return f"weights {Path(options.weights).name}"
 
 
@@ -175,7 +161,7 @@ def weights_checksum(options: argparse.Namespace) -> str:
     """What tells one file of weights from another."""
     if options.random_weights:
         return f"random-{options.seed}"
-    return hashlib.sha256(Path(options.weights).read_bytes()).hexdigest()
+    return hashlib.sha256(weights_path(options.weights).read_bytes()).hexdigest()
 
 
 def make_sequence(options: argparse.Namespace):
@@ -199,6 +185,7 @@ def chosen_positions(options: argparse.Namespace, sequence) -> str:
 
 def transformations(options: argparse.Namespace) -> None:
     """Subcommand ``transformations``."""
+    complete_weights(options, options.quiet)
     sequence = make_sequence(options)
     positions = chosen_positions(options, sequence)
     net = make_network(options)
@@ -231,6 +218,7 @@ def transformations(options: argparse.Namespace) -> None:
 
 def ablation(options: argparse.Namespace) -> None:
     """Subcommand ``ablation``."""
+    complete_weights(options, options.quiet)
     if (options.data is None) == (options.synthetic is None):
         raise ValueError("give either --data DIR... or --synthetic N")
     if options.data:
@@ -266,8 +254,8 @@ def challenge(options: argparse.Namespace) -> None:
     """Subcommand ``challenge``."""
     entrants = parse_entrants(options.trackers)
     ours = [e for e in entrants if e.needs_network]
-    if ours and not (options.weights or options.random_weights):
-        raise ValueError(f"{ours[0].name} needs a network: give --weights or --random-weights")
+    if ours:
+        complete_weights(options, options.quiet)
     sequence = make_sequence(options)
     region = first_region(options)
     if any(e.file is None for e in entrants):
@@ -299,6 +287,7 @@ def challenge(options: argparse.Namespace) -> None:
 
 def responses(options: argparse.Namespace) -> None:
     """Subcommand ``responses``."""
+    complete_weights(options)
     clip = first_clip(make_sequence(options), options.frames)
     net = unrolled_with(make_network(options), options.frames)
     title = weights_name(options)
@@ -342,7 +331,7 @@ def _add_challenge(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(opencv_trackers())}); FILE or NAME=FILE with boxes, a row "
         "x,y,w,h a frame or OTB's .mat",
     )
-    add_network_options(parser, required=False, fusion_weight=None)
+    add_network_options(parser, fusion_weight=None)
     add_output_options(parser)
     add_figure_options(parser, "six")
 
@@ -350,7 +339,7 @@ def _add_challenge(parser: argparse.ArgumentParser) -> None:
 def _add_responses(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser, init=False)
     parser.add_argument("--frames", type=int, default=10, help="frames of the unrolled network")
-    add_weights_options(parser.add_argument_group("network"), required=True)
+    add_weights_options(parser.add_argument_group("network"))
     parser.add_argument("--dpi", type=float, default=DPI, help="dots an inch of the figure")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the figure goes")
 

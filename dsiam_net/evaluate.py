@@ -25,10 +25,11 @@ from .evaluation.report import (
 from .evaluation.results import OTB
 from .evaluation.runner import Job, run_trackers
 from .evaluation.sets import SETS, read_set
-from .evaluation.trackers import ResultFolder, Source, parse_trackers
+from .evaluation.trackers import NetworkTracker, ResultFolder, Source, parse_trackers
 from .sequences import Sequence as Video
 from .sequences import find_sequences
 from .settings import PRESETS
+from .weights import default_weights, describe_weights
 
 # Exit status when a sequence failed and the rest was evaluated.
 INCOMPLETE = 1
@@ -86,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         help="frames shown of each sequence, from 1 (default: six at equal distances)",
     )
     group = parser.add_argument_group("our trackers")
-    group.add_argument("--weights", metavar="FILE", help=".mat, .pth or .npz")
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help=".mat, .pth or .npz (default: those that come with the package)",
+    )
     group.add_argument(
         "--preset",
         choices=PRESETS,
@@ -160,15 +165,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, track, score, write; returns 0, or 1 if a sequence failed."""
     options = _parser().parse_args(argv)
     layers = options.feature_layers
+    weights = options.weights or default_weights()
     sources = parse_trackers(
         options.trackers,
-        weights=options.weights,
+        weights=weights,
         preset=options.preset,
         features=[name.strip() for name in layers.split(",")] if layers else None,
         fusion_map=options.sumweights,
         device=options.device,
         polygon=options.init_polygon,
     )
+    if options.weights is None and any(isinstance(s, NetworkTracker) for s in sources):
+        print(f"weights: {describe_weights(weights)}", file=sys.stderr)
     sequences = _sequences(options)
     out = Path(options.out)
     results = out / "results"

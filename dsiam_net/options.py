@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from .unrolled import (
     freeze_moments,
     resolve_crop_gradient,
 )
-from .weights import load_weights
+from .weights import RANDOM, default_weights, describe_weights, load_weights
 
 BACKBONES = {"siamfc": siamfc_branch, "vgg19": vgg19_branch}
 
@@ -52,7 +53,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help=".mat, .pth or .npz with weights; without it they are random, by --seed",
+        help=".mat, .pth or .npz with weights, or random (by --seed); without it those that come "
+        "with the package, and where there are none, or with another backbone, random ones",
     )
     group.add_argument(
         "--crops",
@@ -85,7 +87,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def complete_options(options: argparse.Namespace) -> None:
-    """Fill in the options whose default depends on another one.
+    """Fill in the options whose default depends on another one, or on what the package has.
 
     Raises
     ------
@@ -93,6 +95,12 @@ def complete_options(options: argparse.Namespace) -> None:
         If the two contradict each other.
     """
     options.crop_gradient = resolve_crop_gradient(options.crops, options.crop_gradient)
+    if options.weights is None and options.backbone == "siamfc":
+        options.weights = default_weights()
+        if options.weights:
+            print(f"weights: {describe_weights(options.weights)}", file=sys.stderr)
+    elif options.weights == RANDOM:
+        options.weights = None
 
 
 def feature_layers(options: argparse.Namespace) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import DagNN
 from dagnet.backend import DEVICES
 
 from . import window
@@ -27,21 +26,14 @@ from .settings import PRESETS, get_preset
 from .sources import Source, can_be_scored, first_region, length, open_source, parse_region
 from .tracker import TRACKERS, Tracker, create_tracker
 from .tracking import Tracked, scores, track_sequence
-from .weights import load_fusion_map, load_weights, random_siamfc
+from .weights import load_fusion_map
+from .weights_options import add_weights_options, complete_weights, make_network
 
 
 def add_tracker_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that describe the tracker."""
     group = parser.add_argument_group("tracker")
-    weights = group.add_mutually_exclusive_group(required=True)
-    weights.add_argument(
-        "--weights", metavar="FILE", help=".mat (MatConvNet), .pth (PyTorch) or .npz"
-    )
-    weights.add_argument(
-        "--random-weights",
-        action="store_true",
-        help="random filters, to see the software run; they track badly",
-    )
+    add_weights_options(group)
     group.add_argument(
         "--tracker",
         choices=TRACKERS,
@@ -65,7 +57,6 @@ def add_tracker_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.mat",
         help="learned fusion map, in place of the network's or the preset's",
     )
-    group.add_argument("--seed", type=int, default=0, help="of --random-weights")
     group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
 
 
@@ -116,11 +107,6 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--save-video", metavar="FILE.mp4", help="write a video with the boxes")
     group.add_argument("--show", action="store_true", help="show the frames in a window")
     group.add_argument("--quiet", action="store_true", help="no settings, no progress bar")
-
-
-def make_network(options: argparse.Namespace) -> DagNN:
-    """The network that the options name."""
-    return random_siamfc(options.seed) if options.random_weights else load_weights(options.weights)
 
 
 def make_tracker(options: argparse.Namespace) -> Tracker:
@@ -219,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_tracker_options(parser)
     add_run_options(parser)
     options = parser.parse_args(argv)
+    complete_weights(options, options.quiet)
     options.source = options.source or options.sequence
     for path in filter(None, (options.save_boxes, options.save_json, options.save_video)):
         check_writable(path)

@@ -1,4 +1,4 @@
-"""Weights for the tracker: one function for every kind of file."""
+"""Weights for the tracker: one function for every kind of file, and for those of the package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,58 @@ from pathlib import Path
 import numpy as np
 
 import layers  # noqa: F401  (registers the layers that files name)
-from dagnet import DagNN
+from dagnet import DagNN, storage
+from dagnet.net import CHECKPOINT_FORMAT, check_format
+from dagnet.net import FORMAT as NETWORK_FORMAT
 from matlab_import import load_matrix, load_network, load_siamfc_pth
 
+from . import shipped
 from .branches import siamfc_branch
 
-LOADERS = {".mat": load_network, ".npz": DagNN.load, ".pth": load_siamfc_pth}
+# In the place of a file: the weights that came with the package, and random ones.
+SHIPPED, RANDOM = "shipped", "random"
+
+
+def _load_npz(path: Path) -> DagNN:
+    content = storage.load_tree(path)
+    if shipped.is_shippable(content):
+        return shipped.from_content(path, content)
+    known = check_format(path, content, NETWORK_FORMAT, CHECKPOINT_FORMAT)
+    return DagNN.from_dict(known["net"])
+
+
+LOADERS = {".mat": load_network, ".npz": _load_npz, ".pth": load_siamfc_pth}
+
+
+def weights_path(name: str | os.PathLike) -> Path:
+    """The file that ``name`` stands for: itself, or that of the package for ``'shipped'``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or the package has none.
+    """
+    path = shipped.shipped_path() if str(name) == SHIPPED else Path(name)
+    if path is None:
+        raise FileNotFoundError(
+            f"the package was installed without weights of its own "
+            f"({shipped.pretrained_folder() / shipped.FILE}); give a file of weights"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    return path
+
+
+def default_weights() -> str | None:
+    """``'shipped'`` where the package has weights of its own, else None."""
+    return None if shipped.shipped_path() is None else SHIPPED
+
+
+def describe_weights(name: str | os.PathLike) -> str:
+    """One line about weights: the package's by their card, others by the file's name."""
+    if str(name) != SHIPPED:
+        return Path(name).name
+    return f"{SHIPPED} with the package, {shipped.read_card(weights_path(name)).line()}"
 
 
 def load_weights(path: str | os.PathLike) -> DagNN:
@@ -23,8 +69,9 @@ def load_weights(path: str | os.PathLike) -> DagNN:
     ----------
     path : path of
         ``.mat``: a MatConvNet DagNN or SimpleNN (see ``matlab_import``);
-        ``.npz``: a network that this software saved;
-        ``.pth``: weights of a PyTorch SiamFC with the public layout.
+        ``.npz``: a network that this software saved (see also ``dsiam_net.shipped``);
+        ``.pth``: weights of a PyTorch SiamFC with the public layout;
+        or ``'shipped'``: those of the package.
 
     Raises
     ------
@@ -33,9 +80,7 @@ def load_weights(path: str | os.PathLike) -> DagNN:
     ValueError
         If the file is of another kind. What the readers raise for damaged files passes through.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
+    path = weights_path(path)
     try:
         load = LOADERS[path.suffix.lower()]
     except KeyError:

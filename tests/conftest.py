@@ -28,6 +28,14 @@ def _no_plan(request):
         request.getfixturevalue("layers_in_turn")
 
 
+@pytest.fixture(autouse=True)
+def pretrained(tmp_path_factory, monkeypatch):
+    """The folder of the package's weights: an empty one, whatever the package has."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    monkeypatch.setattr("dsiam_net.shipped.pretrained_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def case(request):
     """The golden case that the test is parametrised with (see golden.golden)."""

@@ -115,11 +115,12 @@ def failing(folder, weights, tmp_path):
             "transformations", "--sequence", folder, "--feature-layers", "conv9", *network, *out,
         ),
         "received 99": ("transformations", "--sequence", folder, "--show", 99, *network, *out),
+        "a network is needed": ("transformations", "--synthetic", 1, *out),
         "there are 2 frames": ("transformations", "--synthetic", 1, "--length", 2, *network, *out),
         "--data DIR": ("ablation", *network, *out),
         "at least 1": ("ablation", "--synthetic", 0, *network, *out),
         "number of frames": ("ablation", "--data", folder, "--frames", 0, *network, *out),
-        "needs a network": ("challenge", folder, "--trackers", "dsiamm", *out),
+        "--random-weights": ("challenge", folder, "--trackers", "dsiamm", *out),
         "opencv-NAME": ("challenge", folder, "--trackers", "best", *out),
         "notes.txt": ("challenge", folder, "--trackers", f"A={text}", *out),
         "nowhere.txt": ("challenge", folder, "--trackers", "A=nowhere.txt", *out),
@@ -142,7 +143,6 @@ def test_errors_are_one_line_and_exit_status_2(folder, weights, tmp_path, capsys
 def test_arguments_that_cannot_be_read_are_refused(capsys):
     for arguments in (
         ["transformations", "--synthetic", "1", "--random-weights", "--out", "o", "--show", "a"],
-        ["transformations", "--synthetic", "1", "--out", "o"],
         ["transformations", "--random-weights", "--out", "o"],
         ["transformations", "seq", "--synthetic", "1", "--random-weights", "--out", "o"],
         ["challenge", "seq", "--sequence", "seq", "--trackers", "opencv-mil", "--out", "o"],

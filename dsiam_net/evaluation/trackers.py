@@ -14,7 +14,7 @@ from typing import Any
 from ..opencv_trackers import OpenCVTracker
 from ..settings import get_preset
 from ..tracker import TRACKERS, Tracker, create_tracker
-from ..weights import load_fusion_map, load_weights
+from ..weights import load_fusion_map, load_weights, weights_path
 
 OPENCV_PREFIX = "opencv-"
 # Names of trackers are names of folders too.
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[\w.+()-]+")
 
 @lru_cache
 def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(weights_path(path).read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class NetworkTracker:
     Attributes
     ----------
     name : 'siamfc', 'dsiam' or 'dsiamm'
-    weights : path of the network's file
+    weights : path of the network's file, or 'shipped'
     preset : name of settings, by default the tracker's own
     features : names of the feature layers, by default the network's
     fusion_map : path of a learned fusion map; for 'dsiamm' alone
