@@ -9,11 +9,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from .cli import make_parser, print_settings, run_command
-from .preparation import synthetic, vid
+from .preparation import images, synthetic, vid
 from .preparation.sequence_commands import GOT10K, LASOT, OTB, SEQUENCES
 
 # Each has NAME, HELP, add_options(parser) and run(options); in the order of --help.
-COMMANDS = (vid, GOT10K, LASOT, OTB, SEQUENCES, synthetic)
+COMMANDS = (vid, GOT10K, LASOT, OTB, SEQUENCES, images, synthetic)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -57,7 +57,7 @@ class Limits:
         If a number cannot be met by any track, or by every one in vain.
     """
 
-    max_aspect: float = 4.0
+    max_aspect: float = 5.0
     max_area: float = 0.5
     min_side: float = 8.0
     tolerance: float = 0.1
