@@ -45,6 +45,10 @@ class FusedLayer(Layer):
         """Prepare what all calls of an evaluation share; called before the first, once."""
         return None
 
+    def recall(self, inputs: Arrays, params: Arrays, context: Context) -> Any:
+        """What ``forward`` keeps for backward, made a second time; nobody asks for outputs."""
+        return self.forward(inputs, params, context)[1]
+
     def add(self, total: Any, part: Any) -> Any:
         """``total + part``, in place where that is possible; neither is None."""
         raise TypeError(f"{type(self).__name__} does not define add")

@@ -132,9 +132,16 @@ class FeatureChain(FusedLayer):
         outputs: list[list] = [[] for _ in inputs]
         groups = self._group(inputs)
         for group in groups:
-            self._forward(group, inputs, outputs, context)
+            self._forward(group, inputs, context, outputs)
         flat = [output for branch in outputs for output in branch]
         return flat, groups if context.derivatives else None
+
+    def recall(self, inputs, params, context):
+        """What ``forward`` keeps; what only outputs need is not computed."""
+        groups = self._group(inputs)
+        for group in groups:
+            self._forward(group, inputs, context)
+        return groups
 
     def backward(self, inputs, params, der_outputs, saved, context):
         """Derivatives by the inputs, and a part for ``add`` and ``finish``."""
@@ -197,17 +204,25 @@ class FeatureChain(FusedLayer):
         return groups
 
     def _forward(
-        self, group: Group, inputs: Sequence[np.ndarray], outputs: list[list], context: Context
+        self,
+        group: Group,
+        inputs: Sequence[np.ndarray],
+        context: Context,
+        outputs: list[list] | None = None,
     ) -> None:
-        """Run a group; outputs are appended to those of each branch."""
+        """Run a group; outputs are appended to those of each branch, if anybody wants them."""
         weights: Weights = context.shared
         keep = context.derivatives
         memory = Lease()
         maps = _input_maps(group, inputs, memory)
-        for place, step in enumerate(group.steps):
+        last = len(group.steps) - 1
+        # The last stage that something is kept of.
+        top = last - self.stages[last].is_bare
+        steps = group.steps if outputs is not None else group.steps[: top + 1]
+        for place, step in enumerate(steps):
             stage, kernel, layout = step.stage, step.conv, step.layout_y
             spent, memory = memory, Lease()
-            bare = step is group.steps[-1] and stage.is_bare
+            bare = place == last and stage.is_bare
             owner = group.lease if keep and not bare else spent
             y = owner.array(layout.shape(group.count), group.dtype)
             kernel.forward(maps, weights.filters(place, kernel, keep), y)
@@ -228,9 +243,11 @@ class FeatureChain(FusedLayer):
             if keep:
                 group.ys.append(y)
                 group.affines.append(affine)
+            if outputs is None and place == top:
+                return
             maps = _activate(group, place, y, affine, memory)
             spent.release()
-            if stage.visible:
+            if outputs is not None and stage.visible:
                 for branch, samples in zip(group.branches, group.samples):
                     outputs[branch].append(from_maps(maps[samples], step.layout_maps))
 

@@ -19,7 +19,9 @@ class Filters:
     """Transformed filters, in the order of forward or in that of backward.
 
     They are large, and a network is run forward, then backward: whoever asks for one order lets
-    go of the other, which a copy brings back.
+    go of the other, which a copy brings back. Forward that runs again within backward changes
+    to and fro: once that is seen, both are kept. (BLAS could take either order for both, but a
+    copy takes less time than it does, and the numbers would not be those of before.)
 
     Parameters
     ----------
@@ -30,6 +32,7 @@ class Filters:
         self.shape = array.shape
         self._array: np.ndarray | None = array
         self._transposed: np.ndarray | None = None
+        self._both = False
         self._lock = threading.Lock()
 
     @property
@@ -37,7 +40,7 @@ class Filters:
         """(a^2, G, C / G, out / G), for forward."""
         with self._lock:
             if self._array is None:
-                self._array, self._transposed = _transpose(self._transposed), None
+                self._array, self._both = _transpose(self._transposed), True
             return self._array
 
     @property
@@ -45,7 +48,9 @@ class Filters:
         """(a^2, G, out / G, C / G), for backward: BLAS is slow in transposing for itself."""
         with self._lock:
             if self._transposed is None:
-                self._transposed, self._array = _transpose(self._array), None
+                self._transposed = _transpose(self._array)
+            if not self._both:
+                self._array = None
             return self._transposed
 
 
