@@ -281,5 +281,15 @@ class KeepLambdasPositive(Callback):
 
 
 def learning_rates(first: float, last: float, epochs: int) -> list[float]:
-    """Rates falling from ``first`` to ``last`` in equal ratios over ``epochs``."""
+    """Rates falling from ``first`` to ``last`` in equal ratios over ``epochs``.
+
+    Raises
+    ------
+    ValueError
+        If one of the two is not a positive number.
+    """
+    if not all(0 < rate < np.inf for rate in (first, last)):
+        raise ValueError(
+            f"first and last learning rate must be positive numbers, received {first} and {last}"
+        )
     return np.logspace(np.log10(first), np.log10(last), epochs).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from .training import FIGURES
 COLUMNS = ("epoch", "step", *FIGURES, "seconds")
 # Steps after which the loss curve is drawn again within an epoch.
 DRAW_EVERY = 50
+# Seconds between two looks of the progress bar: on a terminal, and in a file that keeps them all.
+SHOW_EVERY, WRITE_EVERY = 0.2, 60
 
 
 class TrainingLog(Callback):
@@ -88,17 +91,29 @@ class Progress(Callback):
     def after_step(self, mode, epoch, step, steps, stats):
         if self._bar is None or self._bar.total != steps:
             self._close()
-            self._bar = tqdm(total=steps, desc=f"{mode} {epoch}", unit="step", initial=step - 1)
+            self._bar = tqdm(
+                total=steps,
+                desc=f"{mode} {epoch}",
+                unit="step",
+                initial=step - 1,
+                mininterval=SHOW_EVERY if sys.stderr.isatty() else WRITE_EVERY,
+            )
+        self._bar.set_postfix(**self.figures(stats), refresh=False)
         self._bar.update()
-        shown = {name: f"{stats['last'][name]:.4g}" for name in FIGURES}
-        self._bar.set_postfix(**shown, s_step=f"{stats['time'] / stats['steps']:.2f}")
         if step == steps:
             self._close()
-            means = ", ".join(f"{name} {stats[name]:.5g}" for name in FIGURES)
-            print(
-                f"{mode} epoch {epoch}: {means}, {stats['time'] / stats['steps']:.2f} s a step "
-                f"over {stats['steps']} steps"
-            )
+            print(f"{mode} epoch {epoch}: {self.summary(stats)}")
+
+    def figures(self, stats: dict) -> dict[str, str]:
+        """What the bar shows of a step, by name."""
+        shown = {name: f"{stats['last'][name]:.4g}" for name in FIGURES}
+        return shown | {"s_step": f"{stats['time'] / stats['steps']:.2f}"}
+
+    def summary(self, stats: dict) -> str:
+        """The line after an epoch."""
+        means = ", ".join(f"{name} {stats[name]:.5g}" for name in FIGURES)
+        seconds = stats["time"] / stats["steps"]
+        return f"{means}, {seconds:.2f} s a step over {stats['steps']} steps"
 
     def _close(self) -> None:
         if self._bar is not None:
