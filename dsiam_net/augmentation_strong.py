@@ -18,8 +18,8 @@ from .augmentation import GREY_WEIGHTS, Augmented, Source, channels_first
 
 # Values that a look-up table has for an 8-bit picture.
 LEVELS = np.arange(256, dtype=np.float32)
-# Side of the square of normal numbers that noise is cut from, more than any crop's.
-NOISE_SIDE = 1024
+# Rows and columns of the field of normal numbers that noise is cut from.
+NOISE_FIELD = (1024, 2048)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Strong:
     max_exemplar_shift: float = 4.0
     flip: float = 0.5
     brightness: float = 40.0
-    contrast: float = 0.35
-    gamma: float = 0.3
+    contrast: float = 0.3
+    gamma: float = 0.25
     saturation: float = 0.4
     color: float = 0.1
     grayscale: float = 0.25
@@ -322,16 +322,21 @@ class Picture(NamedTuple):
             image = cv2.GaussianBlur(image, (0, 0), self.blur)
         if self.small > 1:
             image = shrunk_and_enlarged(image, self.small)
-        picture = cv2.LUT(image, self._table())
+        picture = cv2.LUT(image, self._table(float(np.mean(cv2.mean(image)[:3]))))
         if self.noise:
-            picture = picture + np.float32(self.noise) * noise(rng, picture.shape)
+            lines = picture.reshape(len(picture), -1)
+            lines += np.float32(self.noise) * noise(rng, lines.shape)
             np.clip(picture, 0, 255, out=picture)
         return picture
 
-    def _table(self) -> np.ndarray:
-        """What becomes of each level of each channel: (1, 256, 3) float32."""
-        levels = 255 * (LEVELS / 255) ** self.gamma
-        levels = 127.5 + self.contrast * (levels - 127.5)
+    def _table(self, mean: float) -> np.ndarray:
+        """What becomes of each level of each channel: (1, 256, 3) float32.
+
+        Contrast and gamma leave the image's mean level as it is, so that a dark image does not
+        turn black, nor a bright one white.
+        """
+        curve = 255 * (LEVELS / 255) ** self.gamma
+        levels = mean + self.contrast * (curve - np.interp(mean, LEVELS, curve))
         table = np.clip(levels[:, None] + np.float32(self.shift), 0, 255)
         return table.astype(np.float32)[None]
 
@@ -367,17 +372,15 @@ def shrunk_and_enlarged(image: np.ndarray, factor: float) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _noise_field() -> np.ndarray:
     """Drawn once: normal numbers take longer to draw than all the rest of a pair."""
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((NOISE_SIDE, NOISE_SIDE), dtype=np.float32)
+    return np.random.default_rng(0).standard_normal(NOISE_FIELD, dtype=np.float32)
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal numbers (H, W, channels), each channel from a random place of one large field."""
-    planes, field = [], _noise_field()
-    for _ in range(shape[2]):
-        y, x = (int(rng.integers(NOISE_SIDE - n + 1)) for n in shape[:2])
-        planes.append(field[y : y + shape[0], x : x + shape[1]])
-    return np.stack(planes, axis=2)
+def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Normal numbers, float32 of ``shape``: a random part of one field, or drawn if it is less."""
+    if shape[0] > NOISE_FIELD[0] or shape[1] > NOISE_FIELD[1]:
+        return rng.standard_normal(shape, dtype=np.float32)
+    row, column = (int(rng.integers(n - m + 1)) for n, m in zip(NOISE_FIELD, shape, strict=True))
+    return _noise_field()[row : row + shape[0], column : column + shape[1]]
 
 
 def hide_part(

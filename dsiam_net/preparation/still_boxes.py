@@ -31,7 +31,7 @@ class StillLimits:
     Attributes
     ----------
     min_area, max_area : float
-        Of a region, in parts of the image.
+        Least area of a region, and greatest area of the box around it, in parts of the image.
     max_aspect : float
         Longer side of its box to the shorter one.
     max_borders : int
@@ -147,7 +147,8 @@ def segment_boxes(segmentation: np.ndarray, limits: StillLimits) -> np.ndarray:
             x, y = left + part[1].start, top + part[0].start
             borders = (x == 0) + (y == 0) + (x + w == width) + (y + h == height)
             if (
-                limits.min_area * total <= area <= limits.max_area * total
+                limits.min_area * total <= area
+                and w * h <= limits.max_area * total
                 and area >= limits.min_fill * w * h
                 and borders <= limits.max_borders
             ):
