@@ -24,7 +24,8 @@ def layers_in_turn(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_plan(request):
-    if request.config.getoption("--no-plan"):
+    of_plan = request.node.get_closest_marker("of_plan")
+    if request.config.getoption("--no-plan") and of_plan is None:
         request.getfixturevalue("layers_in_turn")
 
 
@@ -52,7 +53,9 @@ def pytest_addoption(parser):
         help="fail the run if a golden case was skipped, or none was run",
     )
     parser.addoption(
-        "--no-plan", action="store_true", help="evaluate networks with plan=False by default"
+        "--no-plan",
+        action="store_true",
+        help="evaluate networks with plan=False, but for those whose plan is what a test is of",
     )
     parser.addoption(
         "--errors", action="store_true", help="print the errors of goldens and gradient checks"

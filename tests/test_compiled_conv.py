@@ -176,6 +176,8 @@ def test_filters_are_transformed_as_numpy_does_in_double_precision(case):
     expected = exact.prepare(filters.astype(np.float64))
     assert errors([weights.array], [expected])[0] < 4 * ROUNDING
     np.testing.assert_array_equal(weights.transposed, weights.array.transpose(0, 1, 3, 2))
+    # Asked for to and fro, both orders stay.
+    assert weights.array is weights.array and weights.transposed is weights.transposed
     part = np.random.default_rng(0).standard_normal(expected.shape).astype(SINGLE)
     finished = exact.finish(part.astype(np.float64))
     assert errors([own.finish(part)], [finished])[0] < 8 * ROUNDING

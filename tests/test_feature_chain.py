@@ -413,6 +413,28 @@ def test_what_is_kept_is_what_was_announced(rng, kind):
     assert fused.saved_bytes([Size(2, 3, 4, 90)]) == 0
 
 
+@pytest.mark.parametrize("wholly", [True, False])
+def test_what_is_run_again_for_backward_is_what_forward_kept(rng, wholly):
+    chain = siamfc(rng, dtype=np.float32)
+    stages, params = chain.stages, chain.flat_params
+    if not wholly:
+        # The last stage is then one that keeps something.
+        stages, params = stages[:4], [p for own in chain.params[:-1] for p in own]
+    fused = chain.kind(stages=stages)
+    inputs = [rng.standard_normal((1, 3, s, 87)).astype(np.float32) for s in (87, 95, 87)]
+    shared = fused.begin(params, Context())
+    context = Context(shared=shared, uses=(1, 1, 1), needs=(True, True, True))
+    outputs, kept = fused.forward(inputs, params, context)
+    again = fused.recall(inputs, params, context)
+    for saved in (kept, again):
+        ders, part = fused.backward(inputs, params, outputs, saved, context)
+        found = [*ders, *fused.finish(part, params, shared, context)]
+        if saved is kept:
+            expected = found
+    for a, b in zip(found, expected):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_equal_settings_have_equal_keys(rng, kind):
     chain = siamfc(rng)
     assert chain.fused.key() == siamfc(rng).fused.key()

@@ -9,6 +9,8 @@ from dagnet import Chain, DagNN, DagNNError, FusedLayer, LayerError, ShapeError,
 from layers import ReLU
 from toy_layers import Observe, Plus, Split, Times, array
 
+pytestmark = pytest.mark.of_plan
+
 
 class FusedTimes(FusedLayer):
     """Chains of ``Times`` and ``Observe``: what each does, and which of its variables are given."""

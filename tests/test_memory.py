@@ -11,6 +11,9 @@ from dsiam_net.training import clip_batch
 from dsiam_net.unrolled import UnrolledSettings, build_unrolled, objectives
 from layers.kernels.scratch import Buffer, Pool
 
+# What plans expect is measured here, --no-plan or not.
+pytestmark = pytest.mark.of_plan
+
 FRAMES = 6
 # What a unit of one frame needs while it runs comes on top of what the plan counts for all.
 WORK = 1.25
@@ -67,3 +70,14 @@ def test_a_step_stays_within_its_memory_budget(plain_memory):
     budget = 0.7 * expected(net, batch)
     assert expected(net, batch, memory_budget=budget) <= budget
     assert allocated(net, batch, memory_budget=budget) < WORK * budget
+
+
+def test_a_memory_budget_does_not_change_a_bit():
+    net, batch = problem()
+    ders = dict.fromkeys(objectives(net), 1)
+    found = []
+    for budget in (None, 0.6 * expected(net, batch)):
+        net.eval(batch.inputs, ders, late_inputs=batch.late_inputs, memory_budget=budget)
+        found.append({p.name: p.der for p in net.params})
+    for name, der in found[0].items():
+        np.testing.assert_array_equal(der, found[1][name], err_msg=name)

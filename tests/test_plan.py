@@ -63,6 +63,7 @@ def test_layers_with_parameters_of_their_own_are_not_merged():
     assert names(net, net.plan().merged) == ["relu_b"]
 
 
+@pytest.mark.of_plan
 def test_values_of_merged_variables_are_there_where_they_are_looked_at():
     net = twins()
     net.get_var("q_b").precious = True
