@@ -98,7 +98,7 @@ def video_name(index: int) -> str:
 
 
 def write_videos(
-    folder: str | os.PathLike, recipe: Recipe, count: int, workers: int | None = None
+    folder: str | os.PathLike, recipe: Recipe, count: int, jobs: int | None = None
 ) -> Iterator[Path]:
     """Write the first ``count`` videos of a recipe; gives their folders in order, as they come.
 
@@ -111,7 +111,7 @@ def write_videos(
         Made if it is missing.
     recipe : Recipe
     count : int
-    workers : int, optional
+    jobs : int, optional
         Processes; see ``dsiam_net.preparation.parallel.parallel_map``.
 
     Raises
@@ -126,7 +126,7 @@ def write_videos(
     folder = Path(folder)
     recipe.source()  # refuses settings and folders before any process starts
     _claim(folder, recipe)
-    return parallel_map(partial(_write_video, recipe, folder), range(count), workers)
+    return parallel_map(partial(_write_video, recipe, folder), range(count), jobs)
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
@@ -163,14 +163,17 @@ def _write_video(recipe: Recipe, folder: Path, index: int) -> Path:
     target = folder / video_name(index)
     if target.is_dir():
         return target
-    partial_folder = folder / f".{target.name}.part"
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    (partial_folder / "img").mkdir(parents=True)
+    # One level deeper than a sequence is looked for, so that no half of one is found.
+    part = folder / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    whole = part / target.name
+    (whole / "img").mkdir(parents=True)
     frames, boxes = _source(recipe).video(index, recipe.frames)
+    flags = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
     for number, frame in enumerate(frames, start=1):
-        flags = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
         _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), flags)
-        (partial_folder / "img" / f"{number:04d}.jpg").write_bytes(data.tobytes())
-    save_boxes(partial_folder / "groundtruth_rect.txt", np.round(boxes, DECIMALS))
-    partial_folder.rename(target)
+        (whole / "img" / f"{number:04d}.jpg").write_bytes(data.tobytes())
+    save_boxes(whole / "groundtruth_rect.txt", np.round(boxes, DECIMALS))
+    whole.rename(target)
+    part.rmdir()
     return target

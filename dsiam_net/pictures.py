@@ -1,7 +1,8 @@
 """Folders of photographs: backgrounds, textures, and cut-out things for generated video.
 
-A folder is searched at every depth. Where it has the layout of BSDS500, segments that people drew
-around things become targets with an outline of their own::
+A folder is searched at every depth, as ``dsiam_net.preparation.stills`` does it. Where it has the
+layout of BSDS500, segments that people drew around things become targets with an outline of their
+own::
 
     images/{train,val,test}/NAME.jpg
     groundTruth/{train,val,test}/NAME.mat      groundTruth{k}.Segmentation, (H, W) labels
@@ -16,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .datasets.images import is_image, natural
 from .sequences import SequenceError, read_image
 
 # A segment is taken for a thing if it is neither a speck nor most of the picture (shares of its
@@ -53,18 +53,14 @@ class Pictures(Sequence):
     """
 
     def __init__(self, folders: Iterable[str | os.PathLike]):
-        self.paths: list[Path] = []
-        for folder in map(Path, folders):
-            if not folder.is_dir():
-                raise SequenceError(f"{folder}: expected a folder of photographs, there is none")
-            found = [path for path in folder.rglob("*") if is_image(path)]
-            if not found:
-                raise SequenceError(f"{folder}: expected photographs, and it has no image")
-            self.paths += sorted(found, key=lambda path: (str(path.parent), natural(path)))
-        if not self.paths:
+        # Imported here since it brings SciPy, which takes longer than all else together.
+        from .preparation.stills import SEGMENTS, find_stills
+
+        stills = [still for folder in folders for still in find_stills(Path(folder))]
+        if not stills:
             raise SequenceError("expected at least one folder of photographs, received none")
-        files = ((path, _segments_file(path)) for path in self.paths)
-        self.segmented = [(path, file) for path, file in files if file is not None]
+        self.paths = [still.path for still in stills]
+        self.segmented = [(s.path, s.boxes) for s in stills if s.kind == SEGMENTS]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,45 +80,29 @@ class Pictures(Sequence):
             (x, y) in that square, whose sides are at -1 and 1.
 
         or None, if no picture has segments, or some in a row have none that suits.
+
+        Raises
+        ------
+        SequenceError
+            If a file cannot be read, or segments are not of the picture's size.
         """
+        from .preparation.still_boxes import read_segmentations
+
         for _ in range(TRIES if self.segmented else 0):
             path, file = self.segmented[rng.integers(len(self.segmented))]
             choices = read_segmentations(file)
-            things = things_in(choices[rng.integers(len(choices))])
+            labels = choices[rng.integers(len(choices))]
+            things = things_in(labels)
             if things:
-                return cut_out(read_image(path), things[rng.integers(len(things))])
+                image = read_image(path)
+                if image.shape[:2] != labels.shape:
+                    (h, w), (h0, w0) = labels.shape, image.shape[:2]
+                    raise SequenceError(
+                        f"{file}: expected segments of {h0}x{w0} pixels, as {path} has, received "
+                        f"{h}x{w}"
+                    )
+                return cut_out(image, things[rng.integers(len(things))])
         return None
-
-
-def _segments_file(image: Path) -> Path | None:
-    """The file of segments that belongs to an image in BSDS500's layout."""
-    part = image.parent
-    if part.parent.name != "images":
-        return None
-    file = part.parent.parent / "groundTruth" / part.name / f"{image.stem}.mat"
-    return file if file.is_file() else None
-
-
-def read_segmentations(path: str | os.PathLike) -> list[np.ndarray]:
-    """The segmentations of a file of BSDS500, one a person, int32 (H, W) of labels.
-
-    Raises
-    ------
-    SequenceError
-        If the file is not one.
-    """
-    from scipy.io import loadmat
-
-    try:
-        people = loadmat(path)["groundTruth"].ravel()
-        labels = [person["Segmentation"][0, 0].astype(np.int32) for person in people]
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as exc:
-        raise SequenceError(
-            f"{path}: expected a file of BSDS500 with groundTruth{{k}}.Segmentation ({exc})"
-        ) from exc
-    if not labels or any(array.ndim != 2 for array in labels):
-        raise SequenceError(f"{path}: expected segmentations of (H, W) labels, received none")
-    return labels
 
 
 def things_in(labels: np.ndarray) -> list[np.ndarray]:

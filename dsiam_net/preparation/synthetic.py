@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..clips import ClipSampler, write_clips
+from ..clips import ClipFiles, ClipSampler
 from ..crops import Track, write_crops
 from ..generated import Recipe, write_videos
 from ..sequences import Sequence, read_otb
 from ..variety import HARD, Variety
+from .drawing import write_drawn
 
 NAME = "synthetic"
 HELP = "write generated video, with exact boxes, as sequences in OTB's layout"
@@ -19,9 +20,12 @@ HELP = "write generated video, with exact boxes, as sequences in OTB's layout"
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of the subcommand."""
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder of all that is written")
-    parser.add_argument("--videos", type=int, default=300, help="how many")
-    parser.add_argument("--frames", type=int, default=20, help="of each video")
+    parser.add_argument("--out", required=True, metavar="OUT", help="where everything is written")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes, or threads (default: as many as cores)"
+    )
+    parser.add_argument("--videos", type=int, default=300, metavar="N", help="how many")
+    parser.add_argument("--frames", type=int, default=20, metavar="T", help="of each video")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(360, 480), metavar=("H", "W"), help="of the frames"
     )
@@ -40,19 +44,22 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of videos and clips")
     parser.add_argument("--quality", type=int, default=92, help="of the JPEG files of the frames")
-    parser.add_argument("--num-clips", type=int, default=1000, help="clips to draw into clips.txt")
-    parser.add_argument("--clip-frames", type=int, default=10, help="frames of a clip")
-    parser.add_argument("--no-crops", action="store_true", help="write no crop store")
-    parser.add_argument("--crop-size", type=int, default=255, help="side of the crops, pixels, odd")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--num-clips", type=int, default=1000, metavar="N", help="clips drawn; 0 for none"
+    )
+    parser.add_argument("--clip-length", type=int, default=10, metavar="T", help="frames a clip")
+    parser.add_argument("--no-crops", action="store_true", help="write no crops")
+    parser.add_argument(
+        "--crop-size", type=int, default=255, metavar="PIXELS", help="side of the crops, odd"
+    )
 
 
 def run(options: Namespace) -> None:
     """Write videos, clips and crops; what is there already is not made again."""
-    if options.clip_frames > options.frames:
+    if not (options.num_clips == 0 or 1 <= options.clip_length <= options.frames):
         raise ValueError(
-            f"--clip-frames {options.clip_frames} is more than the {options.frames} --frames of "
-            "a video"
+            f"--clip-length must lie in 1 to {options.frames}, the --frames of a video, received "
+            f"{options.clip_length}"
         )
     out = Path(options.out)
     recipe = Recipe(
@@ -63,18 +70,24 @@ def run(options: Namespace) -> None:
         variety=Variety() if options.gentle else HARD,
         quality=options.quality,
     )
-    written = write_videos(out / "sequences", recipe, options.videos, options.workers)
+    written = write_videos(out / "sequences", recipe, options.videos, options.jobs)
     folders = list(tqdm(written, total=options.videos, desc="videos", unit="video", disable=None))
     sequences = [read_otb(folder) for folder in folders]
     print(f"{out / 'sequences'}: {len(sequences)} videos of {options.frames} frames")
 
-    sampler = ClipSampler(sequences, options.clip_frames, options.seed)
-    clips = [sampler.files(0, index) for index in range(options.num_clips)]
-    write_clips(out / "clips.txt", clips)
-    print(f"{out / 'clips.txt'}: {len(clips)} clips of {options.clip_frames} frames")
-
+    if options.num_clips:
+        clips = _draw_clips(sequences, options)
+        write_drawn(out / "clips.txt", clips)
+        print(f"{out / 'clips.txt'}: {len(clips)} clips of {options.clip_length} frames")
     if not options.no_crops:
         print(_write_crops(out / "crops", sequences, options))
+
+
+def _draw_clips(sequences: list[Sequence], options: Namespace) -> list[ClipFiles]:
+    """Clips with random starts, the videos taking turns."""
+    samplers = [ClipSampler([s], options.clip_length, options.seed) for s in sequences]
+    numbers = range(options.num_clips)
+    return [samplers[index % len(samplers)].files(0, index) for index in numbers]
 
 
 def _write_crops(folder: Path, sequences: list[Sequence], options: Namespace) -> str:
@@ -84,7 +97,7 @@ def _write_crops(folder: Path, sequences: list[Sequence], options: Namespace) ->
             tracks,
             folder,
             size=options.crop_size,
-            workers=options.workers,
+            workers=options.jobs,
             progress=lambda done, total: bar.update(done - bar.n),
         )
     crops = sum(len(track.files) for track in store.tracks)
