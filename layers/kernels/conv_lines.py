@@ -35,8 +35,10 @@ import numpy as np
 
 from dagnet import get_array_module
 
-# Lines of samples that take this many bytes are worked on at a time.
-LINE_BYTES = 2 << 20
+# Lines of samples that take this many bytes are worked on at a time: with what is made of them they
+# stay in a core's own cache. Measured, four samples at once: with 2 MiB backward takes 1.5 to 2
+# times as long.
+LINE_BYTES = 512 << 10
 # Outputs that are sums of so many products, or more, are summed in double precision. That takes
 # 1.4 times the time with 2 filters of 3x11x11, twice with 12, which is then the columns' time.
 PRECISE_TERMS = 256
