@@ -211,24 +211,35 @@ def _write_video(
     digest = _digest(tracks, settings)
     try:
         part = json.loads(path.read_text(encoding="utf-8"))
-        if part["digest"] == digest:
+        if part["digest"] == digest and part["bytes"] == _sizes(store, part["tracks"]):
             return part
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or not whole: it is written
+        pass  # the part or a crop is not there, or not whole: all are written
     # An index that names crops which are about to change would be wrong until the end.
     (store / INDEX).unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     stored, unread = _cut_video(store, folder, tracks, settings)
+    entries = [track.as_json() for track in stored]
     part = {
         "digest": digest,
-        "tracks": [track.as_json() for track in stored],
+        "tracks": entries,
+        "bytes": _sizes(store, entries),
         "unread": unread,
         "moments": _moments(store, stored, settings),
     }
     with atomic_write(path, "w") as file:
         json.dump(part, file, separators=(",", ":"))
     return part
+
+
+def _sizes(store: Path, entries: Sequence[dict[str, Any]]) -> list[int]:
+    """Sizes of the files of tracks, bytes; OSError where one is missing."""
+    return [
+        os.stat(store / entry["folder"] / file).st_size
+        for entry in entries
+        for file in entry["files"]
+    ]
 
 
 def _cut_video(
