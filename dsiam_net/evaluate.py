@@ -29,7 +29,7 @@ from .evaluation.trackers import NetworkTracker, ResultFolder, Source, parse_tra
 from .sequences import Sequence as Video
 from .sequences import find_sequences
 from .settings import PRESETS
-from .weights import default_weights, describe_weights
+from .weights import SHIPPED, default_weights, describe_weights, weights_path
 
 # Exit status when a sequence failed and the rest was evaluated.
 INCOMPLETE = 1
@@ -168,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = options.weights or default_weights()
     sources = parse_trackers(
         options.trackers,
-        weights=weights,
+        # Other processes read it: they are given the file.
+        weights=weights_path(weights) if weights == SHIPPED else weights,
         preset=options.preset,
         features=[name.strip() for name in layers.split(",")] if layers else None,
         fusion_map=options.sumweights,

@@ -128,7 +128,8 @@ def save_half(
     Raises
     ------
     ValueError
-        If the network is neither, a parameter has no value or one that is not finite.
+        If the network is neither, or a parameter of the branch has no value, or any has one that
+        is not finite. Those after the branch have their first values where ``net`` has none.
     """
     branch, names = extract_branch(net, known_features(net))
     normalization = net.meta.get("normalization")
