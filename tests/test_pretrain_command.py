@@ -88,18 +88,6 @@ def test_the_weights_are_those_of_the_epoch_that_validates_best(source, tmp_path
     assert_same(params(tmp_path / "siamfc.npz"), params(tmp_path / f"net-epoch-{best}.npz"))
 
 
-def test_training_lowers_the_objective_and_the_error(source, tmp_path):
-    source.jitter, source.instance_size = 12, 159
-    more = ("--num-pairs", 200, "--val-pairs", 40, "--epochs", 3, "--batch-size", 8)
-    options = arguments(tmp_path, *more, "--instance-size", 159, "--learning-rate", 1e-2, 1e-3)
-    pretrain.main(options)
-    state = load_checkpoint(tmp_path / "net-epoch-3.npz")[1]
-    objective = [s["objective"] for s in state.stats["train"]]
-    assert objective[2] < 0.8 * objective[0]
-    errors = state.stats["val"]
-    assert errors[2]["errdisp"] < errors[0]["errdisp"]
-
-
 class Stop(BaseException):
     """An interruption."""
 

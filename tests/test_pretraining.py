@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import golden
-from dagnet import StopTraining, TrainState
+from dagnet import StopTraining, TrainOptions, TrainState, train_dag
 from dsiam_net.branches import extract_branch, siamfc_branch
 from dsiam_net.labels import create_labels
 from dsiam_net.pretraining import (
@@ -27,8 +27,9 @@ from dsiam_net.training import learning_rates
 from dsiam_net.unrolled import UnrolledSettings, build_unrolled
 from golden import assert_close
 from pair_sources import Blobs, Pair
-from tiny import CHANNELS, tiny_branch
+from tiny import ADJUST_FACTOR, CHANNELS, tiny_branch
 
+FALLING = (("train", "objective"), ("val", "errdisp"))
 LISTING = golden.GOLDENS / "siamfc_full_listing.json"
 needs_listing = pytest.mark.skipif(not LISTING.is_file(), reason="goldens are not here")
 
@@ -220,6 +221,23 @@ def test_the_trained_network_has_no_losses_and_the_same_scores():
     assert np.array_equal(net.get_var("score").value, trained.get_var("score").value)
     assert trained.get_inputs() == ["exemplar", "instance"]
     assert trained.get_outputs() == ["score"]
+
+
+def test_training_finds_targets_of_pairs_that_it_has_not_seen(tmp_path):
+    net = tiny_siamfc(175)
+    # With few channels the published factor of 0.001 would take long.
+    net.get_param("adjust_f").value[...] = ADJUST_FACTOR
+    _, state = train_dag(
+        net,
+        PairBatches(Blobs(175, jitter=12), net),
+        range(80),
+        range(16),
+        options=TrainOptions(exp_dir=tmp_path, batch_size=8, num_epochs=4, learning_rate=3e-3),
+        extract_stats=PairStats(),
+    )
+    train, val = ([s[name] for s in state.stats[part]] for part, name in FALLING)
+    assert train[-1] < train[0] / 2
+    assert val[-1] < val[0] / 2
 
 
 def test_weights_go_on_from_a_siamfc_a_branch_and_a_frozen_dsiam():
