@@ -18,7 +18,8 @@ FRAMES = 12
 
 
 def run(*arguments):
-    main([*map(str, arguments), "--jobs", "1"])
+    few = () if "--num-clips" in arguments else ("--num-clips", 5)
+    main([*map(str, (*arguments, *few)), "--jobs", "1"])
 
 
 @pytest.fixture
