@@ -181,12 +181,13 @@ class SyntheticVideos:
         light = Light(for_light, self.size, trials.defocus)
 
         usual_size = layout.uniform(*trials.sizes) * min(self.size)
-        target = self._target(layout, for_trials, background.texture, usual_size, trials)
+        thing = self._thing(for_trials)
+        target = self._target(layout, thing, background.texture, usual_size, trials)
         motion = self._motion(for_target, usual_size, target.outline, trials)
         glow = layout.uniform(0, 0.2), layout.uniform(20, 60), layout.uniform(0, 2 * np.pi)
 
         others = [
-            self._distractor(rng, target, usual_size, trials)
+            self._distractor(rng, target, thing is not None, usual_size, trials)
             for rng in for_distractors[: int(layout.integers(self.distractors + 1))]
         ]
         occluder = None
@@ -218,14 +219,13 @@ class SyntheticVideos:
     def _target(
         self,
         layout: np.random.Generator,
-        for_thing: np.random.Generator,
+        thing: tuple[np.ndarray, np.ndarray] | None,
         background: np.ndarray,
         usual_size: float,
         trials: Trials,
     ) -> Cutout:
         outline = random_outline(layout)
         side = int(np.ceil(max(TEXTURE_SCALE, trials.course.scales[1]) * usual_size))
-        thing = self._thing(for_thing)
         if thing is not None:
             texture, outline = _resized(thing[0], side), thing[1]
         else:
@@ -246,9 +246,18 @@ class SyntheticVideos:
         return Motion(rng, self.size, usual_size, outline, self.jumpiness, trials.course)
 
     def _distractor(
-        self, rng: np.random.Generator, target: Cutout, usual_size: float, trials: Trials
+        self,
+        rng: np.random.Generator,
+        target: Cutout,
+        is_thing: bool,
+        usual_size: float,
+        trials: Trials,
     ) -> tuple[Cutout, Motion]:
-        """An object with the target's texture in other colours, its outline, both, or neither."""
+        """An object with the target's texture in other colours, its outline, both, or neither.
+
+        What was cut out of a picture is recoloured in its own outline, since the texture beyond
+        it is of something else.
+        """
         side = target.texture.shape[0]
         same_texture, same_outline = rng.random(2) < 0.5
         thing = None if same_texture else self._thing(rng)
@@ -260,6 +269,7 @@ class SyntheticVideos:
             texture = _resized(thing[0], side)
         else:
             texture = _shaded(self._texture(rng, side, side))
+        same_outline |= is_thing and same_texture
         outline = target.outline if same_outline else random_outline(rng)
         if thing is not None:
             outline = thing[1]
