@@ -7,9 +7,9 @@ from dagnet import relative_error
 from layers.spectrum import PRODUCT_UP_TO, double_sum, irfft2, real_sum, rfft2
 from layers.window import hann
 
-# Odd and even, not square, vectors, and a width on either side of the border between the two ways.
+# Odd and even, not square, vectors, and sizes on either side of the borders between the ways.
 SIZES = [(6, 6), (5, 4), (4, 7), (1, 6), (8, 1), (1, 1), (2, 2), (22, 22), (30, 24), (24, 30)]
-SIZES += [(3, PRODUCT_UP_TO), (3, PRODUCT_UP_TO + 1), (26, 27)]
+SIZES += [(3, PRODUCT_UP_TO), (3, PRODUCT_UP_TO + 1), (26, 27), (9, 4), (1, 36), (37, 1), (13, 5)]
 TOLERANCES = {"float32": 5e-7, "float64": 1e-14}
 
 
