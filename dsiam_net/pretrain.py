@@ -21,6 +21,7 @@ from .pair_sheet import write_contact_sheet
 from .pairs import PairSource, count_pairs
 from .pretraining import (
     INITIAL_WEIGHTS,
+    VALIDATION_EPOCH,
     EarlyStop,
     PairBatches,
     Pairs,
@@ -168,7 +169,13 @@ def parse_crops(given: Sequence[str]) -> tuple[list[str], list[float]]:
 
 
 def make_source(options: argparse.Namespace) -> PairSource:
-    """The source of pairs that the options describe."""
+    """The source of pairs that the options describe.
+
+    Raises
+    ------
+    CropError
+        If a folder is no crop store, or there are too few videos for training or validation.
+    """
     folders, weights = parse_crops(options.crops)
     grey = {} if options.grayscale is None else {"grayscale": options.grayscale}
     augmentation = {
@@ -176,16 +183,21 @@ def make_source(options: argparse.Namespace) -> PairSource:
         "strong": lambda: Strong(**grey),
         "none": lambda: Published(stretch=False, translate=False, color=False, **grey),
     }[options.augmentation]()
-    return PairSource(
+    _, val = pair_counts(options)
+    source = PairSource(
         [CropStore(folder) for folder in folders],
         weights,
         augmentation=augmentation,
         instance_size=options.instance_size,
         frame_range=options.frame_range,
-        validation=VALIDATION_SHARE if pair_counts(options)[1] else 0.0,
+        validation=VALIDATION_SHARE if val else 0.0,
         negatives=options.negatives,
         seed=options.seed,
     )
+    for index in range(val):
+        # What validation lacks is said now and not after the first epoch.
+        source.choose(VALIDATION_EPOCH, index, "val")
+    return source
 
 
 def pair_counts(options: argparse.Namespace) -> tuple[int, int]:
@@ -275,6 +287,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_settings(options)
     directory = Path(options.exp_dir)
     source = make_source(options)
+    for mode, count in zip(("train", "val"), pair_counts(options)):
+        print(f"{mode}: {count} pairs an epoch, of {len(source.tracks(mode))} tracks")
     write_contact_sheet(source, directory / "pairs.png", epoch=1)
     _, state = pretrain(options, source)
     print(f"{directory / BEST}: epoch {best_epoch(state)}, {directory / LAST}: epoch {state.epoch}")

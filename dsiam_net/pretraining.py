@@ -8,8 +8,8 @@ errors are measured at its target's cell; for centred targets both are the origi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +39,8 @@ LOSSES = ("objective", "errdisp", "errmax")
 FIGURES = ("objective", "errdisp", "errmax", "errneg")
 # The figure by which epochs are compared.
 VALIDATION_ERROR = "errdisp"
+# Whose pairs validation has in every epoch.
+VALIDATION_EPOCH = 1
 
 
 class Pair(Protocol):
@@ -202,7 +204,7 @@ class PairBatches:
         self._stride = net.meta["pairs"]["stride"]
 
     def __call__(self, indexes: Sequence[int], mode: str, epoch: int) -> Batch:
-        drawn = epoch if mode == "train" else 1
+        drawn = epoch if mode == "train" else VALIDATION_EPOCH
         return self.batch([self._source.pair(drawn, index, mode) for index in indexes])
 
     def batch(self, pairs: Sequence[Pair]) -> Batch:
@@ -303,29 +305,3 @@ class EarlyStop(Callback):
         finished = len(state.stats["val"])
         if finished and finished - best_epoch(state) >= self.patience:
             raise StopTraining
-
-
-def observe_pair_moments(net: DagNN, batches: Iterable[Batch]) -> None:
-    """Set the batch norms' stored moments to the mean of those of some batches.
-
-    Stored moments are an average over about the last twenty steps, whose weights were changing.
-
-    Raises
-    ------
-    ValueError
-        If there is no batch.
-    """
-    moments = [p for p in net.params if p.train_method == "average"]
-    sums: dict[str, Any] = {}
-    count = 0
-    net.mode = "normal"
-    for batch in batches:
-        net.eval(batch.inputs, {"objective": 0})
-        for parameter in moments:
-            observed = parameter.der / parameter.fanout
-            sums[parameter.name] = sums.get(parameter.name, 0) + observed
-        count += 1
-    if not count:
-        raise ValueError("moments are observed over a batch at least, and there is none")
-    for parameter in moments:
-        parameter.value = (sums[parameter.name] / count).astype(parameter.value.dtype)

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-STORE_SIDE = 255
-
 
 class Pair(NamedTuple):
     exemplar: np.ndarray
@@ -40,6 +38,9 @@ class Blobs:
         exemplar = self._image(rng, 127, np.zeros(2), color)
         other = color if positive else 255 - color
         return Pair(exemplar, self._image(rng, self.instance_size, offset, other), offset, positive)
+
+    def tracks(self, mode):
+        return [mode]
 
     @staticmethod
     def _image(rng, size, offset, color):

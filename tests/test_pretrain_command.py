@@ -1,11 +1,13 @@
 """Tests of the command pretrain, on a network of few channels and pairs that are drawn."""
 
+import cv2
 import numpy as np
 import pytest
 
 from dagnet import CheckpointError, DagNN, load_checkpoint
 from dsiam_net import pretrain
 from dsiam_net.branches import siamfc_branch
+from dsiam_net.crops import CropError, Track, write_crops
 from dsiam_net.pretraining_log import EPOCH_COLUMNS, StepLog, read_steps
 from pair_sources import Blobs
 from tiny import CHANNELS
@@ -217,3 +219,49 @@ def test_the_defaults_are_those_of_experiment_m():
     }
     assert {name: getattr(options, name) for name in chosen} == chosen
     assert tuple(options.learning_rate) == (1e-2, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Two crop stores, of six videos and of one."""
+    folder = tmp_path_factory.mktemp("stores")
+    rng = np.random.default_rng(0)
+    tracks = []
+    for v in range(7):
+        paths = [folder / f"video{v}-{t}.png" for t in range(3)]
+        for path in paths:
+            cv2.imwrite(str(path), rng.integers(0, 256, (60, 70, 3), np.uint8))
+        tracks.append(Track(f"track{v}", f"video{v}", paths, [[20, 15, 20, 25]] * 3))
+    write_crops(tracks[:6], folder / "a", workers=1)
+    write_crops(tracks[6:], folder / "b=1", workers=1)
+    return folder
+
+
+def test_crops_of_two_stores_train_and_the_first_pairs_are_shown(stores, tmp_path, capsys):
+    crops = ("--crops", f"{stores / 'a'}=0.5", stores / "b=1")
+    more = ("--negatives", 0.3, "--augmentation", "strong", "--val-pairs", 0, "--epochs", 1)
+    pretrain.main(arguments(tmp_path, *crops, *more))
+    assert "train: 10 pairs an epoch, of 7 tracks" in capsys.readouterr().out
+    assert cv2.imread(str(tmp_path / "pairs.png")).shape[0] > 8 * 159
+    state = load_checkpoint(tmp_path / "net-epoch-1.npz")[1]
+    assert state.settings["crops"] == [f"{stores / 'a'}=0.5", str(stores / "b=1")]
+    assert state.stats["val"] == [] and (tmp_path / "siamfc.npz").is_file()
+
+
+def test_what_validation_lacks_is_said_before_the_first_step(stores, tmp_path):
+    for more, message in (
+        (("--negatives", 1), "found hardly any but those of video5"),
+        (("--crops", stores / "b=1"), "no video of the crop stores is for val"),
+    ):
+        with pytest.raises(CropError, match=message):
+            pretrain.main(arguments(tmp_path, "--crops", stores / "a", *more))
+        assert not (tmp_path / "log.csv").exists()
+
+
+def test_folders_and_weights_of_crops_are_told_apart(stores):
+    given = [f"{stores}/a", f"{stores}/a=2.5", f"{stores}/b=1", f"{stores}/b=1=0"]
+    folders = [f"{stores}/a", f"{stores}/a", f"{stores}/b=1", f"{stores}/b=1"]
+    assert pretrain.parse_crops(given) == (folders, [1, 2.5, 1, 0])
+    for wrong in ("crops=much", "crops=-1", "crops=nan", "crops="):
+        with pytest.raises(ValueError, match="a number of at least 0"):
+            pretrain.parse_crops([wrong])

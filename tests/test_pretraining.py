@@ -8,7 +8,7 @@ import pytest
 
 import golden
 from dagnet import StopTraining, TrainOptions, TrainState, train_dag
-from dsiam_net.branches import extract_branch, siamfc_branch
+from dsiam_net.branches import siamfc_branch
 from dsiam_net.labels import create_labels
 from dsiam_net.pretraining import (
     EarlyStop,
@@ -17,7 +17,6 @@ from dsiam_net.pretraining import (
     add_pair_losses,
     best_epoch,
     draw_filters,
-    observe_pair_moments,
     pair_cells,
     siamfc_from,
     without_losses,
@@ -280,21 +279,3 @@ def test_training_stops_after_epochs_without_a_new_least_error():
 def test_the_best_epoch_is_the_first_of_the_least_error():
     assert best_epoch(state_of([3, 2, 2, math.nan])) == 2
     assert best_epoch(TrainState(stats={"train": [{}, {}], "val": []})) == 2
-
-
-def test_observed_moments_are_those_of_the_batches():
-    net = tiny_siamfc()
-    batches = PairBatches(Blobs(159), net)
-    given = [batches([i, i + 1], "train", 1) for i in (0, 2)]
-    observe_pair_moments(net, given)
-    moments = []
-    for batch in given:
-        branch, _ = extract_branch(net, ("x1",))
-        for name in ("exemplar", "instance"):
-            branch.eval({"input": batch.inputs[name]})
-            x = branch.get_var("x1").value.astype(np.float64)
-            sigma = np.sqrt(x.var(axis=(0, 2, 3)) + 1e-4)
-            moments.append(np.stack([x.mean(axis=(0, 2, 3)), sigma], axis=1))
-    np.testing.assert_allclose(net.get_param("bn1x").value, np.mean(moments, axis=0), rtol=2e-5)
-    with pytest.raises(ValueError, match="a batch at least"):
-        observe_pair_moments(net, [])
