@@ -31,8 +31,8 @@ def _no_plan(request):
 
 @pytest.fixture(autouse=True)
 def pretrained(tmp_path_factory, monkeypatch):
-    """The folder of the package's weights: an empty one, whatever the package has."""
-    folder = tmp_path_factory.mktemp("pretrained")
+    """The package has no weights of its own, whatever is in it; returns the missing folder."""
+    folder = tmp_path_factory.getbasetemp() / "pretrained"
     monkeypatch.setattr("dsiam_net.shipped.pretrained_folder", lambda: folder)
     return folder
 

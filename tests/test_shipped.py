@@ -43,10 +43,12 @@ def joint(rng):
 
 
 @pytest.fixture
-def in_package(pretrained, siamfc):
+def in_package(tmp_path, monkeypatch, siamfc):
     """A SiamFC network with small filters in the place of the package's weights."""
-    save_half(siamfc, pretrained / FILE, **ABOUT)
-    return pretrained / FILE
+    folder = tmp_path / "pretrained"
+    monkeypatch.setattr("dsiam_net.shipped.pretrained_folder", lambda: folder)
+    save_half(siamfc, folder / FILE, **ABOUT)
+    return folder / FILE
 
 
 def values(net):
