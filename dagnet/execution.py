@@ -164,7 +164,7 @@ class Evaluation:
             self.saved[place] = saved if keep else None
         del inputs, outputs, saved
         self._release(unit)
-        self._note_time(unit, "forward_time", time.perf_counter() - start)
+        net.layers[unit.layers[0]].forward_time = time.perf_counter() - start
         return True
 
     def _forward(self, unit: Unit, inputs: list, params: list, keep: bool) -> tuple[list, Any]:
@@ -336,7 +336,7 @@ class Evaluation:
             place, unit, [der if want else None for der, want in zip(der_inputs, needs)]
         )
         self._bring_params(place, unit, der_params, params)
-        self._note_time(unit, "backward_time", time.perf_counter() - start)
+        self.net.layers[unit.layers[0]].backward_time = time.perf_counter() - start
 
     def _settle_output(self, v: int, der: Any) -> None:
         """Free value and derivative of an output, or let those that stay be seen."""
@@ -441,13 +441,6 @@ class Evaluation:
             return
         with limit_blas_threads(1):
             run_tasks(order, needs, run, self.workers)
-
-    def _note_time(self, unit: Unit, kind: str, seconds: float) -> None:
-        """Note the time of a unit at its first layer."""
-        records, first = self.net.layers, unit.layers[0]
-        for index in unit.layers:
-            for copy in self.plan.copies[index]:
-                setattr(records[copy], kind, seconds if copy == first else 0.0)
 
     def _param_values(self, unit: Unit) -> list[Any]:
         if not unit.params:

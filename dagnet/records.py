@@ -63,7 +63,8 @@ class Parameter:
 class LayerRecord:
     """A layer's place in the network: its object (``block``) and the names that it is tied to.
 
-    ``forward_time`` and ``backward_time`` are seconds spent in the last evaluation, or None.
+    ``forward_time`` and ``backward_time`` are seconds spent in the last evaluation, or None. What
+    was run for several layers, equal ones or chains, is noted at the first of them.
     """
 
     name: str

@@ -38,9 +38,9 @@ class Kernel:
 
     def fits(self, x: Any) -> bool:
         """Whether the kernel takes arrays of the module and dtype of ``x``."""
-        return self.backend in (None, get_array_module(x).__name__) and (
-            self.dtypes is None or x.dtype.name in self.dtypes
-        )
+        if self.dtypes is not None and x.dtype.name not in self.dtypes:
+            return False
+        return self.backend is None or self.backend == get_array_module(x).__name__
 
 
 _KERNELS: dict[str, list[Kernel]] = {}
@@ -85,13 +85,16 @@ def choose(operation: str, x: Any) -> Kernel:
     LookupError
         If no kernel fits.
     """
-    fitting = [k for k in registered(operation) if k.fits(x)]
-    if not fitting:
+    best = None
+    for kernel in _KERNELS.get(operation, ()):
+        if (best is None or kernel.rank > best.rank) and kernel.fits(x):
+            best = kernel
+    if best is None:
         raise LookupError(
             f"no kernel of operation {operation!r} takes {x.dtype} arrays of "
             f"{get_array_module(x).__name__}; known operations: {', '.join(sorted(_KERNELS))}"
         )
-    return max(fitting, key=lambda k: k.rank)
+    return best
 
 
 def registered(operation: str) -> tuple[Kernel, ...]:
