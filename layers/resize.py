@@ -24,9 +24,12 @@ from dagnet import get_array_module
 
 def _cubic(x: np.ndarray) -> np.ndarray:
     """Keys' cubic convolution kernel with ``a = -1/2``."""
+    # Powers and sums in the original's order: of integers the last digit decides at a half.
     x = np.abs(x)
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    square = x * x
+    cube = square * x
+    near = 1.5 * cube - 2.5 * square + 1
+    far = -0.5 * cube + 2.5 * square - 4 * x + 2
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
@@ -42,6 +45,9 @@ KERNELS = {"bicubic": (_cubic, 4.0), "bilinear": (_triangle, 2.0)}
 # That is faster than a sparse matrix, and such products are too small for BLAS to share among
 # threads, which on a machine that has other work may wait for one another for 40 ms.
 CELLS_AT_ONCE = 16
+
+# So near to half way between two integers the order of a sum may decide how it is rounded.
+HALF_WAY = 1e-7
 
 
 @lru_cache(maxsize=64)
@@ -92,7 +98,7 @@ def resize_matrix(
     # Two more taps than the support is wide, since it starts at any fraction of a cell.
     cells = first[:, None] + np.arange(math.ceil(width) + 2)
     weights = stretch * function(stretch * (place[:, None] - cells))
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights /= np.add.accumulate(weights, axis=1)[:, -1:]
 
     mirrored = np.mod(cells.astype(np.int64) - 1, 2 * size_in)
     mirrored = np.where(mirrored < size_in, mirrored, 2 * size_in - 1 - mirrored)
@@ -147,6 +153,38 @@ def _apply_bands(bands: tuple[Band, ...], planes: np.ndarray, axis: int, dtype: 
     return result
 
 
+@lru_cache(maxsize=64)
+def _taps(size_in: int, size_out: int, scale: float, kernel: str) -> tuple[np.ndarray, np.ndarray]:
+    """The input cells of each output cell, ascending, and their weights: (size_out, taps) both.
+
+    Where there are fewer, some of weight 0 stand at the end.
+    """
+    matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
+    count = np.count_nonzero(matrix, axis=1).max()
+    cells = np.argsort(matrix == 0, axis=1, kind="stable")[:, :count]
+    return cells, np.take_along_axis(matrix, cells, axis=1)
+
+
+def _sum_in_order(
+    result: np.ndarray, planes: np.ndarray, axis: int, taps: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Compute those cells of a pass's ``result`` again that lie half way between integers.
+
+    There the last digit decides how they are rounded, and so the order of a sum, which
+    ``_apply_bands`` leaves to BLAS. The original adds input cells one after the other.
+    """
+    off = result - np.floor(result)
+    off -= 0.5
+    which = np.nonzero(np.abs(off, out=off) < HALF_WAY)
+    cells, weights = (part[which[axis + 1]] for part in taps)
+    place = list(which)
+    total = np.zeros(len(which[0]))
+    for k in range(cells.shape[1]):
+        place[axis + 1] = cells[:, k]
+        total += weights[:, k] * planes[tuple(place)]
+    result[which] = total
+
+
 def _plan(
     shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
 ) -> list[tuple[int, int, int, float]]:
@@ -168,15 +206,23 @@ def _plan(
     return [(axis, sizes_in[axis], sizes_out[axis], scales[axis]) for axis in order]
 
 
-def _run(planes: Any, plan: list, kernel: str, adjoint: bool, store: Any) -> Any:
-    """Make the passes, each in double precision, its result as ``store`` makes it of that."""
+def _run(
+    planes: Any, plan: list, kernel: str, adjoint: bool, store: Any, rounded: bool = False
+) -> Any:
+    """Make the passes, each in double precision, its result as ``store`` makes it of that.
+
+    ``rounded`` says that ``store`` rounds to integers.
+    """
     xp = get_array_module(planes)
     for axis, size_in, size_out, scale in reversed(plan) if adjoint else plan:
         if size_in == size_out and scale == 1:
             continue  # the matrix is the identity
         if xp is np:
             bands = _bands(size_in, size_out, scale, kernel, adjoint)
-            planes = _apply_bands(bands, planes, axis, planes.dtype)
+            result = _apply_bands(bands, planes, axis, planes.dtype)
+            if rounded:
+                _sum_in_order(result, planes, axis, _taps(size_in, size_out, scale, kernel))
+            planes = result
         else:
             matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
             operator = xp.asarray(matrix.T if adjoint else matrix)
@@ -229,7 +275,8 @@ def imresize(
         def store(y):
             return xp.clip(xp.trunc(y + xp.copysign(0.5, y)), low, high)
 
-        planes = _run(planes.astype(np.float64), plan, kernel, False, store).astype(dtype)
+        planes = planes.astype(np.float64)
+        planes = _run(planes, plan, kernel, False, store, rounded=True).astype(dtype)
     else:
         raise TypeError(f"image must be float32, float64 or of integers, received {dtype}")
     return planes.reshape(*image.shape[:-2], *planes.shape[-2:])

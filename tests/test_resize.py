@@ -105,6 +105,26 @@ def test_the_adjoint_takes_a_scale(rng):
     assert left == pytest.approx(np.vdot(imresize_adjoint(y, x.shape, 1.27), x), rel=1e-12)
 
 
+def one_after_the_other(image, size):
+    """Columns, then rows or the other way, each sum from the first input cell to the last."""
+    planes = image.astype(float)
+    for axis in sorted((0, 1), key=lambda axis: size[axis] / image.shape[axis]):
+        lines = planes if axis == 0 else planes.T
+        made = np.zeros((size[axis], lines.shape[1]))
+        for row, weights in zip(made, resize_matrix(len(lines), size[axis]), strict=True):
+            for weight, line in zip(weights, lines, strict=True):
+                row += weight * line
+        made = np.clip(np.floor(made + 0.5), 0, 255)
+        planes = made if axis == 0 else made.T
+    return planes.astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(40, 20), (53, 61), (160, 160), (31, 90)])
+def test_integers_half_way_are_rounded_as_sums_in_order_are(rng, size):
+    image = rng.integers(0, 256, (80, 80)).astype(np.uint8)
+    np.testing.assert_array_equal(imresize(image, size=size), one_after_the_other(image, size))
+
+
 def test_bad_calls_are_refused():
     x = np.zeros((4, 4))
     with pytest.raises(ValueError, match="either scale or size"):
