@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -134,14 +135,27 @@ class ClipSampler:
 class ListedClips:
     """Clips named one by one: the same in every epoch, in their order.
 
+    Of several lists, clips are taken in turn: the first of each, then the second of each that has
+    one, and so on. However many are used, each list has an equal share as long as it lasts.
+
     Parameters
     ----------
-    clips : path of a file (see ``read_clips``), or an iterable of ClipFiles
+    *lists : paths of files (see ``read_clips``), or iterables of ClipFiles
+
+    Raises
+    ------
+    SequenceError
+        As in ``read_clips``, or if there is no clip.
     """
 
-    def __init__(self, clips: str | os.PathLike | Iterable[ClipFiles]):
-        is_path = isinstance(clips, (str, os.PathLike))
-        self.files = read_clips(clips) if is_path else list(clips)
+    def __init__(self, *lists: str | os.PathLike | Iterable[ClipFiles]):
+        read = [
+            read_clips(clips) if isinstance(clips, (str, os.PathLike)) else list(clips)
+            for clips in lists
+        ]
+        self.files = [clip for turn in zip_longest(*read) for clip in turn if clip is not None]
+        if not self.files:
+            raise SequenceError("expected at least one clip, received none")
 
     def __len__(self) -> int:
         return len(self.files)

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagnet import SGD, DagNN, TrainOptions, train_dag
+from dagnet import SGD, DagNN, ReadAhead, TrainOptions, train_dag
 
 from .build_unrolled import write_network
 from .cli import make_parser, memory_size, print_settings, run_command
@@ -49,7 +49,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="sequences (OTB, VOT, GOT-10k, LaSOT, UAV123, TLP), or folders of them; clips are "
         "drawn by --seed",
     )
-    data.add_argument("--clips", metavar="FILE", help="text file that names frames and boxes")
+    data.add_argument(
+        "--clips",
+        nargs="+",
+        metavar="FILE",
+        help="text files that name frames and boxes; of several, clips are taken in turn",
+    )
     data.add_argument("--synthetic", action="store_true", help="generated video")
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -97,7 +102,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 def make_clips(options: argparse.Namespace) -> tuple[object, int]:
     """The source of clips that the options name, and how many clips an epoch has."""
     if options.clips:
-        clips = ListedClips(options.clips)
+        clips = ListedClips(*options.clips)
         return clips, min(options.num_clips, len(clips))
     if options.synthetic:
         return SyntheticVideos(seed=options.seed, length=options.frames), options.num_clips
@@ -124,12 +129,18 @@ def train_options(options: argparse.Namespace, net: DagNN) -> TrainOptions:
 
 
 def settings_to_keep(options: argparse.Namespace) -> dict[str, object]:
-    """The options that a continued run must have as it was started with."""
-    return {
+    """The options that a continued run must have as it was started with.
+
+    One list of clips is its name, as in checkpoints of the time when there could be but one.
+    """
+    kept = {
         name: value
         for name, value in vars(options).items()
         if name not in FREE_OPTIONS and not (name in LATER_OPTIONS and value == LATER_OPTIONS[name])
     }
+    if options.clips is not None and len(options.clips) == 1:
+        kept["clips"] = options.clips[0]
+    return kept
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -146,10 +157,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     clips, count = make_clips(options)
     net = make_network(options)
     print_settings(options)
-    with Progress() as progress:
+    get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
+    with Progress() as progress, ReadAhead(get_batch) as reader:
         net, _ = train_dag(
             net,
-            clip_getter(net, clips, options.center_jitter, options.seed),
+            reader,
             range(count),
             options=train_options(options, net),
             extract_stats=frame_stats,

@@ -106,6 +106,20 @@ def test_a_list_of_clips_gives_back_what_was_written(make, tmp_path):
         listed.clip(0, 7)
 
 
+def test_clips_of_several_lists_are_taken_in_turn(make, tmp_path):
+    def clips(name, count):
+        sequence = make(name, count)
+        return [
+            ClipFiles(sequence.paths[i : i + 1], sequence.boxes[i : i + 1]) for i in range(count)
+        ]
+
+    first, second = clips("a", 4), clips("b", 2)
+    write_clips(tmp_path / "first.txt", first)
+    listed = ListedClips(tmp_path / "first.txt", second)
+    names = [f"{clip.paths[0].parent.parent.name}{clip.paths[0].stem}" for clip in listed.files]
+    assert names == ["a0000", "b0000", "a0001", "b0001", "a0002", "a0003"]
+
+
 def test_whole_paths_and_comments_are_read(make, tmp_path):
     (path,) = make("a", 1).paths
     file = tmp_path / "clips.txt"

@@ -12,6 +12,8 @@ import pytest
 from dagnet import CheckpointError, DagNN, DagNNError, NonFiniteError, load_checkpoint
 from dsiam_net import build_unrolled, train
 from dsiam_net.branches import siamfc_branch
+from dsiam_net.clips import ClipFiles, ClipSampler, write_clips
+from dsiam_net.sequences import find_sequences
 from dsiam_net.siamfc import make_siamfc
 from dsiam_net.training_log import read_log
 from golden import ROOT
@@ -80,6 +82,33 @@ def test_training_writes_checkpoints_log_curve_and_network(weights, data, tmp_pa
     before = {p.name: p.value for p in DagNN.load(weights).params}
     assert not np.array_equal(before["conv3f"], trained["conv3f"])
     assert np.array_equal(before["adjust_f"], trained["adjust_f"])
+
+
+def test_clips_of_several_files_are_trained_on_in_turn(weights, data, tmp_path, monkeypatch):
+    sampler = ClipSampler(find_sequences(data), 2, seed=0)
+    lists = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    clips = [[sampler.files(0, i) for i in range(3)], [sampler.files(1, i) for i in range(3)]]
+    for path, some in zip(lists, clips):
+        write_clips(path, some)
+    read = []
+    read_clip = ClipFiles.read
+    monkeypatch.setattr(ClipFiles, "read", lambda self: read.append(self) or read_clip(self))
+    options = arguments(weights, data, tmp_path / "run", "--epochs", "1")[2:]
+    train.main(["--clips", *map(str, lists), *options])
+
+    def frames(clips):
+        return sorted([path.resolve() for path in clip.paths] for clip in clips)
+
+    assert frames(read) == frames([clips[0][0], clips[1][0], clips[0][1]])
+
+
+def test_a_run_names_its_only_list_of_clips_as_it_always_did(weights, data, tmp_path):
+    path = tmp_path / "clips.txt"
+    write_clips(path, [ClipSampler(find_sequences(data), 2, seed=0).files(0, 0)])
+    options = arguments(weights, data, tmp_path / "run", "--epochs", "1")[2:]
+    train.main(["--clips", str(path), *options])
+    settings = load_checkpoint(tmp_path / "run" / "net-epoch-1.npz")[1].settings
+    assert settings["clips"] == str(path)
 
 
 class Stop(BaseException):
