@@ -55,6 +55,20 @@ def memory_size(text: str) -> float:
     return size
 
 
+def pattern_factor(text: str) -> tuple[str, float]:
+    """A pattern and a factor of 0 or more from ``NAME=FACTOR``; for ``type=``."""
+    pattern, _, number = text.rpartition("=")
+    try:
+        factor = float(number)
+    except ValueError:
+        factor = -1.0
+    if not pattern or not 0 <= factor < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=FACTOR with a factor of 0 or more, received {text!r}"
+        )
+    return pattern, factor
+
+
 def print_settings(options: argparse.Namespace) -> None:
     """Print what a run was started with, an option a line."""
     width = max(len(name) for name in vars(options))

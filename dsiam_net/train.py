@@ -12,7 +12,7 @@ from pathlib import Path
 from dagnet import SGD, DagNN, ReadAhead, TrainOptions, train_dag
 
 from .build_unrolled import write_network
-from .cli import make_parser, memory_size, print_settings, run_command
+from .cli import make_parser, memory_size, pattern_factor, print_settings, run_command
 from .clips import ClipSampler, ListedClips
 from .options import add_network_options, complete_options, make_network
 from .sequences import find_sequences
@@ -22,6 +22,7 @@ from .training import (
     clip_getter,
     frame_stats,
     learning_rates,
+    scale_learning_rates,
 )
 from .training_log import Progress, TrainingLog
 from .unrolled import RESPONSE, objectives
@@ -34,7 +35,7 @@ FREE_OPTIONS = (
 
 # Options that came later, with their defaults: checkpoints name them where they differ, so that
 # one that was written before goes on with the defaults.
-LATER_OPTIONS = {"crops": RESPONSE, "center_jitter": 0.0}
+LATER_OPTIONS = {"crops": RESPONSE, "center_jitter": 0.0, "param_rates": ()}
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         default=(1e-7, 1e-9),
         metavar=("FIRST", "LAST"),
         help="of the first and the last epoch, equal ratios between",
+    )
+    group.add_argument(
+        "--param-rates",
+        type=pattern_factor,
+        nargs="+",
+        default=(),
+        metavar="NAME=FACTOR",
+        help="the learning rate of these parameters times a factor; names may have * and ?, such "
+        "as *_lambda=0.01",
     )
     group.add_argument("--weight-decay", type=float, default=5e-4, help="of parameters that decay")
     group.add_argument("--momentum", type=float, default=0.9, help="of the solver")
@@ -156,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     complete_options(options)
     clips, count = make_clips(options)
     net = make_network(options)
+    scale_learning_rates(net, options.param_rates)
     print_settings(options)
     get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
     with Progress() as progress, ReadAhead(get_batch) as reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -278,6 +279,30 @@ class KeepLambdasPositive(Callback):
             if parameter.name.endswith("_lambda"):
                 xp = get_array_module(parameter.value)
                 parameter.value = xp.maximum(parameter.value, LAMBDA_MIN)
+
+
+def scale_learning_rates(net: DagNN, factors: Iterable[tuple[str, float]]) -> None:
+    """Multiply the learning rates of parameters by factors.
+
+    Parameters
+    ----------
+    net : DagNN
+    factors : pairs of a pattern and a factor
+        Patterns of names as ``fnmatch.fnmatchcase`` has them. A parameter that several match is
+        multiplied by each factor.
+
+    Raises
+    ------
+    ValueError
+        If no parameter has such a name.
+    """
+    for pattern, factor in factors:
+        chosen = [p for p in net.params if fnmatchcase(p.name, pattern)]
+        if not chosen:
+            names = ", ".join(p.name for p in net.params)
+            raise ValueError(f"no parameter is called {pattern!r}; there are {names}")
+        for parameter in chosen:
+            parameter.learning_rate *= factor
 
 
 def learning_rates(first: float, last: float, epochs: int) -> list[float]:

@@ -315,3 +315,19 @@ def test_every_command_tells_its_version_and_its_defaults(command):
     assert run(f"dsiam_net.{command}", "--version").stdout.startswith("dsiam ")
     text = run(f"dsiam_net.{command}", "--help").stdout
     assert "default" in text and "--version" in text
+
+
+def test_rates_of_parameters_are_scaled(weights, data, tmp_path):
+    rates = ("--epochs", "1", "--param-rates", "conv*=0", "bn*=0", "*_lambda=0")
+    train.main(arguments(weights, data, tmp_path / "run", *rates))
+    before = {p.name: p.value for p in DagNN.load(weights).params}
+    after = params(tmp_path / "run" / "net-epoch-1.npz")
+    assert np.array_equal(after["conv1f"], before["conv1f"])
+    assert after["w_lambda"] == 10 and after["cir11_lr"] != np.float32(0.49)
+
+
+@pytest.mark.parametrize("wrong", ["conv1f", "conv1f=-1", "=2", "conv1f=x", "conv1f=inf"])
+def test_rates_that_are_none_are_refused(weights, data, tmp_path, wrong, capsys):
+    with pytest.raises(SystemExit):
+        train.main(arguments(weights, data, tmp_path / "run", "--param-rates", wrong))
+    assert "NAME=FACTOR" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from dsiam_net.training import (
     frame_stats,
     learning_rates,
     observe_moments,
+    scale_learning_rates,
 )
 from dsiam_net.unrolled import objectives
 from tiny import SEARCH_SIZE, smooth_clip, tiny_unrolled
@@ -142,3 +143,15 @@ def test_observed_moments_make_test_mode_that_of_the_batch(rng):
 
 def test_learning_rates_fall_in_equal_ratios():
     assert np.allclose(learning_rates(1e-7, 1e-9, 5), [1e-7, 10**-7.5, 1e-8, 10**-8.5, 1e-9])
+
+
+def test_learning_rates_of_named_parameters_are_multiplied():
+    net = tiny_unrolled(np.random.default_rng(0), frames=2)
+    before = {p.name: p.learning_rate for p in net.params}
+    scale_learning_rates(net, [("*_lambda", 0.01), ("conv1?", 0.5), ("conv1f", 0)])
+    for parameter in net.params:
+        name = parameter.name
+        factor = 0.01 if name.endswith("_lambda") else {"conv1f": 0, "conv1b": 0.5}.get(name, 1)
+        assert parameter.learning_rate == before[name] * factor, name
+    with pytest.raises(ValueError, match="no parameter is called 'conv9f'"):
+        scale_learning_rates(net, [("conv9f", 2)])
