@@ -1,6 +1,6 @@
-"""Command: figures and tables of what the transformations do.
+"""Command: figures and tables of what the transformations do, and of what training did.
 
-``python -m dsiam_net.analyse transformations|ablation|challenge|responses``
+``python -m dsiam_net.analyse transformations|ablation|challenge|responses|learned|joint``
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .analysis.challenge_figure import draw_strip, write_video
 from .analysis.patches import POSITIONS
 from .analysis.recordings import open_recording, starting_region
 from .analysis.responses import first_clip, unrolled_with
+from .analysis.training_commands import SUBCOMMANDS as OF_TRAINING
 from .analysis.transformations import (
     analyse_transformations,
     layer_names,
@@ -366,12 +367,15 @@ SUBCOMMANDS = {
         _add_responses,
         "the unrolled network's responses on the first frames of a sequence",
     ),
+    **OF_TRAINING,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and run a subcommand."""
-    parser = make_parser("dsiam_net.analyse", "Show and count what the transformations do.")
+    parser = make_parser(
+        "dsiam_net.analyse", "Show and count what the transformations do, and training."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (function, add_options, words) in SUBCOMMANDS.items():
         command = commands.add_parser(

@@ -1,1 +1,1 @@
-"""What the transformations V and W do, shown and counted: the library of ``dsiam_net.analyse``."""
+"""What the transformations V and W and training do: the library of ``dsiam_net.analyse``."""
