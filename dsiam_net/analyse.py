@@ -1,6 +1,7 @@
 """Command: figures and tables of what the transformations do, and of what training did.
 
-``python -m dsiam_net.analyse transformations|ablation|challenge|responses|learned|joint``
+``python -m dsiam_net.analyse transformations|ablation|challenge|responses``
+``python -m dsiam_net.analyse learned|joint|crop-modes``
 """
 
 from __future__ import annotations

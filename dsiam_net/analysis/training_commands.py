@@ -6,6 +6,12 @@ import argparse
 from pathlib import Path
 
 from ..weights import load_fusion_map
+from .crop_modes import compare_runs, read_training
+from .crop_modes import statement as crop_modes_statement
+from .crop_modes import table as crop_modes_table
+from .crop_modes import write_csv as write_crop_modes_csv
+from .crop_modes import write_json as write_crop_modes
+from .crop_modes_figure import draw_crop_modes
 from .joint import make_joint, read_trial, statement
 from .joint import table as joint_table
 from .joint import write_csv as write_joint_csv
@@ -96,6 +102,38 @@ def _add_joint(parser: argparse.ArgumentParser) -> None:
     _add_output(parser)
 
 
+def crop_modes(options: argparse.Namespace) -> None:
+    """Subcommand ``crop-modes``."""
+    runs = [read_training(folder) for folder in options.runs]
+    result = compare_runs(runs, options.last, options.steps)
+    folder = Path(options.out)
+    write_crop_modes(result, folder / "crop_modes.json")
+    write_crop_modes_csv(result, folder / "crop_modes.csv")
+    for suffix in SUFFIXES:
+        draw_crop_modes(result, folder / f"crop_modes{suffix}", options.title)
+    print(f"{crop_modes_table(result)}\n\n{crop_modes_statement(result)}")
+
+
+def _add_crop_modes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders (--exp-dir) of dsiam_net.train, alike but for --crop-gradient and --seed, "
+        "with --crop-gradient none among them",
+    )
+    parser.add_argument(
+        "--last",
+        type=int,
+        metavar="N",
+        help="so many steps at the end are a run's result (default: a quarter)",
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="the first N steps of each run (default: all)"
+    )
+    _add_output(parser)
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", metavar="TEXT", help="of the figures")
     parser.add_argument("--out", metavar="DIR", required=True, help="where results go")
@@ -111,5 +149,10 @@ SUBCOMMANDS = {
         joint,
         _add_joint,
         "success and precision of a tracker with and without joint training, over several seeds",
+    ),
+    "crop-modes": (
+        crop_modes,
+        _add_crop_modes,
+        "which derivative of the crops learns better: none, pool, scatter or soft",
     ),
 }
