@@ -161,3 +161,8 @@ def test_every_subcommand_has_help(capsys):
             main([name, "--help"])
         assert stop.value.code == 0
         assert "--weights" in capsys.readouterr().out
+    for name, option in (("learned", "--start"), ("joint", "--with"), ("crop-modes", "--last")):
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+        assert option in capsys.readouterr().out
