@@ -99,19 +99,24 @@ def test_a_difference_counts_only_beyond_the_spread_of_sequences_and_of_seeds(se
     with_ = [evaluation(sequences, tmp_path / f"b{i}", h) for i, h in enumerate(more)]
     gained = make_joint(*([read_trial(str(f)) for f in side] for side in (without, with_)))
     assert compare(gained, "precision").beyond is True
-    assert "joint training raises P@20" in statement(gained)
+    assert "P@20 is higher with joint training than without joint training, beyond" in statement(
+        gained
+    )
     lost = make_joint(*([read_trial(str(f)) for f in side] for side in (with_, without)))
-    assert "joint training lowers AUC" in statement(lost)
-    single = make_joint([read_trial(str(without[0]))], [read_trial(str(with_[0]))])
+    assert "AUC is lower with joint training than" in statement(lost)
+    one_seed = [[read_trial(str(side[0]))] for side in (without, with_)]
+    single = make_joint(*one_seed)
     assert compare(single, "precision").beyond is None
     assert "too few evaluations to say" in statement(single)
+    same = make_joint(one_seed[0], one_seed[0])
+    assert compare(same, "precision").beyond is False
 
 
 def test_the_statement_and_the_table(joint):
     text = statement(joint)
-    assert "P@20, with minus without joint training: +0.1500, standard error 0.0957" in text
-    assert "over 4 pairs of sequence and seed" in text
-    assert "no difference to P@20 beyond the spread" in text
+    assert "P@20, with joint training minus without joint training: +0.1500, standard" in text
+    assert "error 0.0957 over 4 pairs of sequence and seed" in text
+    assert "no difference in P@20 beyond the spread" in text
     rows = table(joint).splitlines()
     assert [row.split()[0] for row in rows] == ["sequence", "First", "Second", "all"]
     assert "0.550 ± 0.071" in rows[1] and "+0.150 ± 0.071" in rows[3]
@@ -174,7 +179,7 @@ def test_got10k_compares_its_own_score(sequences, tmp_path):
 def test_the_command_writes_curves_differences_and_numbers(folders, tmp_path, capsys):
     sides = [w for s in ("without", "with") for w in (f"--{s}", *map(str, folders[s]))]
     main(["joint", *sides, "--title", "Two seeds", "--out", str(tmp_path / "out")])
-    assert "no difference to AUC beyond the spread" in capsys.readouterr().out
+    assert "no difference in AUC beyond the spread" in capsys.readouterr().out
     names = {f"{n}{s}" for n in ("joint", "differences") for s in (".png", ".svg")}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*names, "joint.json", "joint.csv"}
     content = json.loads((tmp_path / "out" / "joint.json").read_text())
@@ -189,5 +194,8 @@ def test_the_command_writes_curves_differences_and_numbers(folders, tmp_path, ca
     picture = (tmp_path / "out" / "joint.svg").read_text()
     for words in ("Two seeds", "with joint training, 2 seeds", "P@20 0.775 ± 0.035"):
         assert words in picture
-    main(["joint", *sides, "--sequences", "Second", "--out", str(tmp_path / "one")])
-    assert "First" not in capsys.readouterr().out
+    one = ["--sequences", "Second", "--names", "with none", "with soft"]
+    main(["joint", *sides, *one, "--out", str(tmp_path / "one")])
+    printed = capsys.readouterr().out
+    assert "First" not in printed and "AUC, with soft minus with none" in printed
+    assert "with soft, 2 seeds" in (tmp_path / "one" / "joint.svg").read_text()

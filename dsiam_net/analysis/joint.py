@@ -24,6 +24,7 @@ from .statistics import Estimate, columns, estimate, plus_minus, verdict
 SCORES_FILE = "scores.json"
 CURVES = ("success", "centre", "normalized")
 SIDES = ("without", "with")
+NAMES = ("without joint training", "with joint training")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,15 @@ class Joint:
     sequences : tuple of str
     without, with_ : tuple of Trial
         As many in both, or one in one of them: it is then paired with each of the other's.
+    names : (str, str)
+        How tables and figures call the two sides.
     """
 
     protocol: Protocol
     sequences: tuple[str, ...]
     without: tuple[Trial, ...]
     with_: tuple[Trial, ...]
+    names: tuple[str, str] = NAMES
 
     @property
     def sides(self) -> dict[str, tuple[Trial, ...]]:
@@ -113,9 +117,11 @@ class Comparison:
     @property
     def beyond(self) -> bool | None:
         """Whether the difference is beyond the spread of the sequences and that of the seeds; None
-        where either is one alone."""
+        where there is one alone, which has no spread, and the other does not tell."""
         known = (self.sequences.beyond, self.seeds.beyond)
-        return None if None in known else all(known)
+        if False in known:
+            return False
+        return None if None in known else True
 
 
 def compare(joint: Joint, measure: str) -> Comparison:
@@ -173,7 +179,10 @@ def _as_scores(values: dict[str, Any]) -> Scores:
 
 
 def make_joint(
-    without: Sequence[Trial], with_: Sequence[Trial], sequences: Sequence[str] | None = None
+    without: Sequence[Trial],
+    with_: Sequence[Trial],
+    sequences: Sequence[str] | None = None,
+    names: Sequence[str] = NAMES,
 ) -> Joint:
     """Pair trials, in the order given, over the sequences that all of them have.
 
@@ -183,6 +192,8 @@ def make_joint(
         The first of one belongs to the first of the other, and so on.
     sequences : sequence of str, optional
         These alone.
+    names : two str
+        What the two sides are called.
 
     Raises
     ------
@@ -197,9 +208,9 @@ def make_joint(
             f"received {len(with_)} and {len(without)}"
         )
     for side in (without, with_):
-        names = [t.name for t in side]
-        if len(set(names)) < len(names):
-            raise ValueError(f"each evaluation stands for a seed; twice: {', '.join(names)}")
+        given = [t.name for t in side]
+        if len(set(given)) < len(given):
+            raise ValueError(f"each evaluation stands for a seed; twice: {', '.join(given)}")
     if len({t.protocol.name for t in trials}) > 1:
         raise ValueError(
             "scores of different protocols: "
@@ -213,7 +224,7 @@ def make_joint(
         common = list(dict.fromkeys(sequences))
     if not common:
         raise ValueError("there is no sequence that every evaluation has a score of")
-    return Joint(trials[0].protocol, tuple(common), tuple(without), tuple(with_))
+    return Joint(trials[0].protocol, tuple(common), tuple(without), tuple(with_), tuple(names))
 
 
 def seeds(count: int) -> str:
@@ -240,13 +251,13 @@ def table(joint: Joint) -> str:
 
 
 def statement(joint: Joint) -> str:
-    """What joint training does to the scores, and whether that is beyond the spread: sentences."""
-    lines = []
+    """The differences of the scores, and whether they are beyond the spread: sentences."""
+    lines, (without, with_) = [], joint.names
     for measure in joint.measures:
         found, title = compare(joint, measure), MEASURES[measure]
         pairs = found.pairs
         lines.append(
-            f"{title}, with minus without joint training: {pairs.mean:+.4f}, standard error "
+            f"{title}, {with_} minus {without}: {pairs.mean:+.4f}, standard error "
             f"{_number(pairs.error)} over {pairs.count} pairs of sequence and seed"
         )
         for words, part in (("sequence", found.sequences), ("seed", found.seeds)):
@@ -254,10 +265,11 @@ def statement(joint: Joint) -> str:
             lines.append(
                 f"  standard error over {what}: {_number(part.error)}; {verdict(part, what)}"
             )
+        higher = "higher" if pairs.mean > 0 else "lower"
         conclusion = {
-            True: f"joint training {'raises' if pairs.mean > 0 else 'lowers'} {title}",
-            False: f"joint training makes no difference to {title} beyond the spread",
-            None: f"too few evaluations to say whether joint training changes {title}",
+            True: f"{title} is {higher} {with_} than {without}, beyond the spread",
+            False: f"no difference in {title} beyond the spread ({with_}, {without})",
+            None: f"too few evaluations to say whether {title} differs ({with_}, {without})",
         }
         lines.append(f"  {conclusion[found.beyond]}")
     return "\n".join(lines)
@@ -271,6 +283,7 @@ def write_json(joint: Joint, path: str | os.PathLike) -> None:
     """Write scores, curves, differences and what follows from them."""
     content = {
         "protocol": joint.protocol.name,
+        "names": dict(zip(SIDES, joint.names)),
         "sequences": joint.sequences,
         "trials": {
             side: {t.name: s.as_dict() for t, s in zip(joint.sides[side], joint.overall(side))}

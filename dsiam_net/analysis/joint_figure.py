@@ -35,7 +35,7 @@ def draw_curves(joint: Joint, path: str | os.PathLike, title: str | None = None)
     count = len(joint.sequences)
     over = f"OPE, {count} sequence{'s' * (count != 1)}"
     thresholds = joint.protocol.thresholds
-    _draw(success, joint, "success", thresholds, joint.protocol.rank_by, "upper right")
+    _draw(success, joint, "success", thresholds, joint.protocol.rank_by, "lower left")
     success.set(xlabel="Overlap threshold", ylabel="Success rate")
     success.set_title(f"Success plot ({over})", fontsize=11)
     _draw(precision, joint, "centre", PRECISION_THRESHOLDS, "precision", "lower right")
@@ -49,7 +49,7 @@ def draw_curves(joint: Joint, path: str | os.PathLike, title: str | None = None)
 def _draw(
     axes: Axes, joint: Joint, curve: str, abscissae: np.ndarray, measure: str, legend: str
 ) -> None:
-    for side in SIDES:
+    for side, name in zip(SIDES, joint.names):
         color, dash = STYLES[side]
         curves = np.array([getattr(scores, curve) for scores in joint.overall(side)])
         mean = curves.mean(axis=0)
@@ -62,7 +62,7 @@ def _draw(
             axes.fill_between(
                 abscissae, mean - spread, mean + spread, color=color, alpha=0.22, linewidth=0
             )
-        words = f"{side} joint training, {seeds(len(curves))}"
+        words = f"{name}, {seeds(len(curves))}"
         score = f"{MEASURES[measure]} {plus_minus(joint.score(side, measure))}"
         axes.plot(
             abscissae, mean, color=color, linestyle=dash, linewidth=2, label=f"{words}\n{score}"
@@ -85,39 +85,37 @@ def draw_differences(joint: Joint, path: str | os.PathLike, title: str | None = 
     count = len(joint.sequences)
     figure = Figure(figsize=(10, 0.27 * (count + 1) + 1.7), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    many = max(len(joint.without), len(joint.with_)) > 1
     order = np.argsort(joint.differences(joint.protocol.rank_by).mean(axis=0), kind="stable")
     for axes, measure in zip(panels, joint.measures):
         found = joint.differences(measure)[:, order]
         axes.axvline(0, color=GREY, linewidth=1.2)
         for place, values in enumerate(found.T, start=1):
             axes.plot(values, [place] * len(values), "o", markersize=4, color=VERMILION, alpha=0.7)
-            axes.plot(estimate(values).mean, place, "|", markersize=11, color=BLUE, mew=2)
+            if many:
+                axes.plot(estimate(values).mean, place, "|", markersize=11, color=BLUE, mew=2)
         overall = compare(joint, measure).sequences
         low, high = overall.interval
         if count > 1:
             axes.plot((low, high), (0, 0), color=BLUE, linewidth=1.6)
         axes.plot(overall.mean, 0, "D", markersize=6, color=BLUE)
         axes.axhline(0.5, color="black", linewidth=0.6)
-        axes.set_xlabel(f"{MEASURES[measure]}, with minus without", fontsize=9)
+        without, with_ = joint.names
+        axes.set_xlabel(f"{MEASURES[measure]}: {with_} − {without}", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.3, linewidth=0.6)
     names = ["all", *(joint.sequences[i] for i in order)]
     panels[0].set_yticks(range(count + 1), names)
     panels[0].set_ylim(-0.6, count + 0.6)
-    many = max(len(joint.without), len(joint.with_)) > 1
-    handles = [
-        Line2D(
-            [], [], linestyle="", marker="o", markersize=5, color=VERMILION,
-            label="a seed" if many else "the seed",
-        ),
-        Line2D([], [], linestyle="", marker="|", markersize=10, mew=2, color=BLUE, label="mean"),
-        Line2D(
-            [], [], marker="D", markersize=5, color=BLUE,
-            label="mean of all, 95 % interval over sequences",
-        ),
-    ]  # fmt: skip
+    dot = {"linestyle": "", "marker": "o", "markersize": 5, "color": VERMILION}
+    bar = {"linestyle": "", "marker": "|", "markersize": 10, "mew": 2, "color": BLUE}
+    handles = [Line2D([], [], label="a seed" if many else "a sequence", **dot)]
+    if many:
+        handles.append(Line2D([], [], label="mean over seeds", **bar))
+    words = "mean of all, 95 % interval over sequences"
+    handles.append(Line2D([], [], marker="D", markersize=5, color=BLUE, label=words))
     figure.legend(
-        handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False,
+        handles=handles, loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False,
         title=title, title_fontsize=11,
     )  # fmt: skip
     save_figure(figure, path)

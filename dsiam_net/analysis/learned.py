@@ -236,7 +236,7 @@ def table(learned: Learned, reference: np.ndarray | None = None) -> str:
         for name in learned.others:
             moved = learned.moved(name)
             known = np.isfinite(moved).all()
-            words = rounded(estimate(moved)) if known else "starts from 0"
+            words = rounded(estimate(moved), ".3g") if known else "starts from 0"
             rows.append([name, words])
         lines += ["", columns(rows)]
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def _draw_scalar(axes: Axes, learned: Learned, name: str) -> None:
     axes.margins(y=0.15)
     axes.set_ylabel("change in %" if percent else "value", fontsize=8)
     axes.set_xlabel(f"{start:.6g} → {rounded(found)}", fontsize=8)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, which="both")
     axes.yaxis.get_offset_text().set_fontsize(7)
     axes.grid(axis="y", alpha=0.3, linewidth=0.6)
 

@@ -91,10 +91,11 @@ def plus_minus(found: Estimate, form: str = ".3f") -> str:
     return text if found.count < 2 else f"{text} ± {found.spread:{form.lstrip('+')}}"
 
 
-def rounded(found: Estimate) -> str:
-    """Mean and standard deviation as text, to two digits of the deviation where there is one."""
+def rounded(found: Estimate, form: str = ".6g") -> str:
+    """Mean and standard deviation as text, to two digits of the deviation; in the form given
+    where that is unknown or 0."""
     if found.count < 2 or not found.spread > 0:
-        return plus_minus(found, ".6g")
+        return plus_minus(found, form)
     return plus_minus(found, f".{max(0, 1 - math.floor(math.log10(found.spread)))}f")
 
 

@@ -12,7 +12,7 @@ from .crop_modes import table as crop_modes_table
 from .crop_modes import write_csv as write_crop_modes_csv
 from .crop_modes import write_json as write_crop_modes
 from .crop_modes_figure import draw_crop_modes
-from .joint import make_joint, read_trial, statement
+from .joint import NAMES, make_joint, read_trial, statement
 from .joint import table as joint_table
 from .joint import write_csv as write_joint_csv
 from .joint import write_json as write_joint
@@ -71,6 +71,7 @@ def joint(options: argparse.Namespace) -> None:
         [read_trial(text) for text in options.without],
         [read_trial(text) for text in options.with_],
         options.sequences,
+        options.names,
     )
     folder = Path(options.out)
     write_joint(result, folder / "joint.json")
@@ -98,6 +99,13 @@ def _add_joint(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="these alone (default: all that every evaluation has a score of)",
+    )
+    parser.add_argument(
+        "--names",
+        nargs=2,
+        default=NAMES,
+        metavar=("WITHOUT", "WITH"),
+        help="what the two sides are called",
     )
     _add_output(parser)
 
