@@ -22,7 +22,7 @@ from layers.crop import MODES
 
 from ..training import FIGURES
 from ..training_log import read_log
-from .statistics import Estimate, columns, estimate, plus_minus, verdict
+from .statistics import Estimate, columns, counted, estimate, plus_minus, verdict
 
 # What the others are compared with: no derivative through the crops' position.
 BASELINE = "none"
@@ -260,12 +260,12 @@ def statement(modes: CropModes) -> str:
     last = slice(-modes.last, None)
     for mode in modes.modes[1:]:
         seeds = len(modes.common_seeds(mode))
-        words = f"{seeds} seed{'s' * (seeds != 1)}"
+        words, steps = counted(seeds, "seed"), counted(modes.last, "step")
         for figure in FIGURES[:2]:
             found = modes.difference(mode, figure, last)
             lines.append(
-                f"{mode} - {BASELINE}, {figure}, last {modes.last} steps: {found.mean:+.4g}, "
-                f"{verdict(found, words)}; {seeds * modes.last} pairs of steps"
+                f"{mode} - {BASELINE}, {figure}, last {steps}: {found.mean:+.4g}, "
+                f"{verdict(found, words)}; {counted(seeds * modes.last, 'pair')} of steps"
             )
             if found.beyond:
                 sign = "lower (better)" if found.mean < 0 else "higher (worse)"

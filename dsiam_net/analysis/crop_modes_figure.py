@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..figures import BLUE, FIGURE_LABELS, GREEN, GREY, VERMILION, save_figure
 from ..training import FIGURES
 from .crop_modes import BASELINE, CropModes
-from .statistics import running_mean
+from .statistics import counted, running_mean
 
 STYLES = {
     BASELINE: (GREY, "-"),
@@ -83,7 +83,7 @@ def _draw_band(axes: Axes, values: np.ndarray, mode: str, width: int, error: boo
     smooth = running_mean(values, width)
     mean, steps = smooth.mean(axis=0), np.arange(1, values.shape[1] + 1)
     count = len(values)
-    words = f"{mode}, {count} seed{'s' * (count != 1)}"
+    words = f"{mode}, {counted(count, 'seed')}"
     thick = 3.5 if mode == BASELINE else 1.7
     axes.plot(steps, mean, color=color, linestyle=dash, linewidth=thick, label=words)
     if count > 1:

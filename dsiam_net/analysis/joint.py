@@ -19,7 +19,7 @@ import numpy as np
 from dagnet import atomic_write
 
 from ..evaluation.protocol import MEASURES, PROTOCOLS, Protocol, Scores, mean_scores
-from .statistics import Estimate, columns, estimate, plus_minus, verdict
+from .statistics import Estimate, columns, counted, estimate, plus_minus, verdict
 
 SCORES_FILE = "scores.json"
 CURVES = ("success", "centre", "normalized")
@@ -227,11 +227,6 @@ def make_joint(
     return Joint(trials[0].protocol, tuple(common), tuple(without), tuple(with_), tuple(names))
 
 
-def seeds(count: int) -> str:
-    """'1 seed', '3 seeds'."""
-    return f"{count} seed{'s' * (count != 1)}"
-
-
 def table(joint: Joint) -> str:
     """A row a sequence, then all: scores without and with, and their difference, mean ± spread."""
     titles = [MEASURES[m] for m in joint.measures]
@@ -261,7 +256,7 @@ def statement(joint: Joint) -> str:
             f"{_number(pairs.error)} over {pairs.count} pairs of sequence and seed"
         )
         for words, part in (("sequence", found.sequences), ("seed", found.seeds)):
-            what = f"{part.count} {words}{'s' * (part.count != 1)}"
+            what = counted(part.count, words)
             lines.append(
                 f"  standard error over {what}: {_number(part.error)}; {verdict(part, what)}"
             )

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from ..evaluation.protocol import MEASURES
 from ..figures import BLUE, GREY, VERMILION, save_figure
 from ..metrics import PRECISION_THRESHOLDS
-from .joint import SIDES, Joint, compare, seeds
-from .statistics import estimate, plus_minus
+from .joint import SIDES, Joint, compare
+from .statistics import counted, estimate, plus_minus
 
 STYLES = {"without": (BLUE, "--"), "with": (VERMILION, "-")}
 
@@ -32,8 +32,7 @@ def draw_curves(joint: Joint, path: str | os.PathLike, title: str | None = None)
     """
     figure = Figure(figsize=(11, 4.9), layout="constrained")
     success, precision = figure.subplots(1, 2)
-    count = len(joint.sequences)
-    over = f"OPE, {count} sequence{'s' * (count != 1)}"
+    over = f"OPE, {counted(len(joint.sequences), 'sequence')}"
     thresholds = joint.protocol.thresholds
     _draw(success, joint, "success", thresholds, joint.protocol.rank_by, "lower left")
     success.set(xlabel="Overlap threshold", ylabel="Success rate")
@@ -62,7 +61,7 @@ def _draw(
             axes.fill_between(
                 abscissae, mean - spread, mean + spread, color=color, alpha=0.22, linewidth=0
             )
-        words = f"{name}, {seeds(len(curves))}"
+        words = f"{name}, {counted(len(curves), 'seed')}"
         score = f"{MEASURES[measure]} {plus_minus(joint.score(side, measure))}"
         axes.plot(
             abscissae, mean, color=color, linestyle=dash, linewidth=2, label=f"{words}\n{score}"

@@ -30,7 +30,7 @@ from ..unrolled import (
     sumweights_names,
 )
 from ..weights import load_weights
-from .statistics import Estimate, columns, estimate, rounded
+from .statistics import Estimate, columns, counted, estimate, rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +228,7 @@ def table(learned: Learned, reference: np.ndarray | None = None) -> str:
         least = [f"{values.min():.6g}", f"{values.max():.6g}"] if many else []
         rows.append([name, f"{start:.6g}", rounded(found), _percent(start, found.mean)])
         rows[-1] += least
-    lines = [f"{len(learned.ends)} file(s), start: {learned.start_name}", columns(rows)]
+    lines = [f"{counted(len(learned.ends), 'file')}, start: {learned.start_name}", columns(rows)]
     for name in learned.maps:
         lines += ["", _map_table(learned, name, reference)]
     if learned.others:

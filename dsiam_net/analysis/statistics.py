@@ -108,6 +108,11 @@ def verdict(found: Estimate, samples: str) -> str:
     return f"{words} the spread of {samples} (95 % interval {low:+.4g} to {high:+.4g})"
 
 
+def counted(number: int, word: str) -> str:
+    """'1 seed', '3 seeds'."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of words as aligned text; the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
