@@ -5,6 +5,7 @@ are found and run as one.
 """
 
 from . import chain  # noqa: F401  (registers itself)
+from .averaged_loss import AveragedLoss
 from .batch_norm import (
     BatchNorm,
     batch_norm,
@@ -18,7 +19,8 @@ from .conv import Conv, conv, conv_backward
 from .crop import Crop, find_peak
 from .elefusion import Elefusion, elefusion, elefusion_backward
 from .eltwise import Eltwise, background_mask
-from .loss import LOSSES, AveragedLoss, Loss, LossFunction, loss, loss_backward
+from .loss import Loss, loss, loss_backward
+from .loss_functions import LOSSES, LossFunction
 from .lrn import LRN, lrn, lrn_backward
 from .max_score_error import MaxScoreError, max_score_error
 from .pooling import Pooling, avg_pool, avg_pool_backward, max_pool, max_pool_backward
@@ -26,6 +28,7 @@ from .relu import ReLU, relu, relu_backward
 from .resize import imresize, imresize_adjoint, resize_matrix
 from .rlr import RLR, filter_from_pair, rlr, rlr_backward, update_change
 from .softmax import SoftMax, softmax, softmax_backward
+from .softmax_loss import softmax_loss, softmax_loss_backward
 from .xcorr import XCorr, xcorr, xcorr_backward
 
 __all__ = [
@@ -81,6 +84,8 @@ __all__ = [
     "rlr_backward",
     "softmax",
     "softmax_backward",
+    "softmax_loss",
+    "softmax_loss_backward",
     "update_change",
     "xcorr",
     "xcorr_backward",

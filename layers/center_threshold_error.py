@@ -10,8 +10,8 @@ import numpy as np
 
 from dagnet import get_array_module, register_layer
 
+from .averaged_loss import AveragedLoss
 from .crop import find_peak
-from .loss import AveragedLoss
 from .max_score_error import sample_labels, target_cells
 
 

@@ -1,93 +1,76 @@
 """Losses of MatConvNet's ``vl_nnloss`` and its ``dagnn.Loss``, with instance weights.
 
-A loss is a row of the table ``LOSSES``: its value for each cell, and the derivative of that value
-by the score. Labels, weights, the sum and the average over the batch are the same for all.
+``layers.loss_functions`` has the ten losses, a cell at a time. Labels, weights, the sum and the
+division by the batch size are here, and the same for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import numbers
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from dagnet import Layer, ShapeError, Size, asnumpy, get_array_module, register_layer, to_device
+from dagnet import ShapeError, asnumpy, get_array_module, register_layer, to_device
+
+from .averaged_loss import AveragedLoss
+from .loss_functions import LOSSES, LossFunction, check_loss_name
+
+# vl_nnloss's default of K in the top-K error.
+TOP_K = 5
 
 
-def logistic(x: Any, c: Any) -> Any:
-    """``log(1 + exp(-c x))`` cell by cell, for labels ``c`` of +1 or -1, without overflow."""
-    xp = get_array_module(x)
-    z = -c * x
-    return xp.maximum(z, 0) + xp.log1p(xp.exp(-xp.abs(z)))
-
-
-def logistic_derivative(x: Any, c: Any) -> Any:
-    """``-c / (1 + exp(c x))``, the derivative of ``logistic`` by ``x``.
-
-    ``1 / (1 + exp(z))`` is ``exp(-|z|) / (1 + exp(-|z|))`` where ``z >= 0`` and
-    ``1 / (1 + exp(-|z|))`` elsewhere: the exponential never overflows.
-    """
-    xp = get_array_module(x)
-    z = c * x
-    e = xp.exp(-xp.abs(z))
-    return -c * xp.where(z >= 0, e, xp.ones_like(e)) / (1 + e)
-
-
-class LossFunction(NamedTuple):
-    """One loss: ``forward(x, c)`` and ``derivative(x, c)`` by ``x``, both cell by cell.
-
-    ``x`` are scores and ``c`` labels in the dtype of ``x``, both (N, C, H, W): every score has
-    its own label (MatConvNet's attribute losses).
-    """
-
-    forward: Callable[[Any, Any], Any]
-    derivative: Callable[[Any, Any], Any]
-
-
-LOSSES: dict[str, LossFunction] = {
-    "logistic": LossFunction(logistic, logistic_derivative),
-}
-
-
-def check_loss_name(kind: str) -> str:
-    """Return ``kind`` if it is in the table of losses, else raise ValueError."""
-    if kind not in LOSSES:
-        known = ", ".join(repr(name) for name in sorted(LOSSES))
-        raise ValueError(f"no loss {kind!r}; choose one of {known}")
-    return kind
-
-
-def label_map(x: Any, labels: Any) -> Any:
-    """Labels for every score, in the dtype of ``x``.
+def label_map(x: Any, labels: Any, classes: bool = False) -> Any:
+    """Labels for every cell, in the dtype of ``x``.
 
     Parameters
     ----------
     x : array (N, C, H, W)
-    labels : array (N, C, H, W), or one label an image: (N,) or (N, 1, 1, 1)
+    labels : array
+        One label an image, (N,) or (N, 1, 1, 1), for all of its cells; or one for each:
+        (N, 1, H, W) with ``classes``, else (N, C, H, W). Classes are numbered from 1 to C, as in
+        MATLAB, so that 0 is free for cells to leave out: class ``k`` is channel ``k - 1``.
+    classes : bool
+        Whether labels are classes; else they are attributes, +1 or -1, and one label an image
+        needs scores of one channel. 0 leaves a cell out in both.
 
     Returns
     -------
-    array broadcast to (N, C, H, W)
+    array broadcast to (N, 1, H, W) with ``classes``, else to (N, C, H, W)
 
     Raises
     ------
     ShapeError
         If the scores have not four axes, or the labels fit neither form.
+    ValueError
+        If a class is not one of 0 to C.
     """
     if x.ndim != 4:
         raise ShapeError(f"scores must be (N, C, H, W), received shape {x.shape}", input=0)
     xp = get_array_module(x)
     labels = xp.asarray(labels, dtype=x.dtype)
-    if labels.shape == x.shape:
-        return labels
-    if labels.size == x.shape[0] and x.shape[1] == 1:
-        return xp.broadcast_to(labels.reshape(-1, 1, 1, 1), x.shape)
-    raise ShapeError(
-        f"labels of shape {labels.shape} do not fit scores of shape {x.shape}: give one label for "
-        "each score, or one for each image, (N,), where the scores have one channel",
-        input=1,
-    )
+    n, channels, h, w = x.shape
+    shape = (n, 1, h, w) if classes else x.shape
+    if labels.shape != shape:
+        if labels.size != n or not (classes or channels == 1):
+            each = f"(N, 1, H, W) = {shape}" if classes else "one for each score"
+            only = "" if classes else ", where the scores have one channel"
+            raise ShapeError(
+                f"labels of shape {labels.shape} do not fit scores of shape {x.shape}: give "
+                f"{each}, or one for each image, (N,){only}",
+                input=1,
+            )
+        labels = xp.broadcast_to(labels.reshape(-1, 1, 1, 1), shape)
+    if classes:
+        known = (labels >= 0) & (labels <= channels) & (labels == xp.floor(labels))
+        if not bool(known.all()):
+            wrong = float(labels[~known][0])
+            raise ValueError(
+                f"labels must be classes from 1 to {channels} (the first channel is class 1), or "
+                f"0 for cells to leave out, received {wrong:g}"
+            )
+    return labels
 
 
 def balanced_weights(c: Any) -> Any:
@@ -118,16 +101,22 @@ def cell_weights(x: Any, c: Any, instance_weights: Any = None, normalise: bool =
 
     Parameters
     ----------
-    x, c : arrays (N, C, H, W)
-        Scores; labels for each of them.
-    instance_weights : None, 'balanced', or array that broadcasts to (N, C, H, W)
+    x : array (N, C, H, W)
+        Scores.
+    c : array (N, 1, H, W) or (N, C, H, W)
+        Labels, as ``label_map`` gives them.
+    instance_weights : None, 'balanced', or array that broadcasts to the shape of ``c``
     normalise : bool
         Divide by N.
+
+    Returns
+    -------
+    array shaped like ``c``, dtype of ``x``
 
     Raises
     ------
     ShapeError
-        If the weights do not broadcast to the shape of the scores.
+        If the weights do not broadcast to the shape of the labels.
     """
     xp = get_array_module(x)
     weights = (c != 0).astype(x.dtype)
@@ -136,11 +125,11 @@ def cell_weights(x: Any, c: Any, instance_weights: Any = None, normalise: bool =
     elif instance_weights is not None:
         given = xp.asarray(instance_weights, dtype=x.dtype)
         try:
-            weights = weights * xp.broadcast_to(given, x.shape)
+            weights = weights * xp.broadcast_to(given, c.shape)
         except ValueError:
             raise ShapeError(
-                f"instance weights of shape {given.shape} do not broadcast to the scores' "
-                f"{x.shape}; give (H, W), or (N, 1, H, W)",
+                f"instance weights of shape {given.shape} do not broadcast to the labels' "
+                f"{c.shape}; give (H, W), or (N, 1, H, W)",
                 input=0,
             ) from None
     if normalise:
@@ -148,14 +137,48 @@ def cell_weights(x: Any, c: Any, instance_weights: Any = None, normalise: bool =
     return weights
 
 
+def _check_weights_name(instance_weights: Any, function: LossFunction) -> None:
+    """Refuse weights that are named and not 'balanced', or 'balanced' ones of classes."""
+    if not isinstance(instance_weights, str):
+        return
+    if instance_weights != "balanced":
+        raise ValueError(
+            f"instance_weights must be None, 'balanced' or an array, received {instance_weights!r}"
+        )
+    if function.classes:
+        raise ValueError(
+            "instance_weights 'balanced' weighs the two signs of attributes; give an array of "
+            "weights for a loss of classes"
+        )
+
+
+def _option(
+    function: LossFunction, threshold: float, top_k: int, channels: float = np.inf
+) -> dict[str, Any]:
+    """The option that the loss takes, if any, within its range."""
+    if function.option == "threshold":
+        if not np.isfinite(threshold):
+            raise ValueError(f"threshold must be a finite number, received {threshold!r}")
+        return {"threshold": threshold}
+    if function.option == "top_k":
+        if not isinstance(top_k, numbers.Integral) or not 1 <= top_k <= channels:
+            most = "" if channels == np.inf else f" and at most the number of classes, {channels}"
+            raise ValueError(f"top_k must be an integer of at least 1{most}, received {top_k!r}")
+        return {"top_k": top_k}
+    return {}
+
+
 def loss(
     x: Any,
     labels: Any,
-    kind: str = "logistic",
+    kind: str = "softmaxlog",
     instance_weights: Any = None,
     normalise: bool = True,
+    *,
+    threshold: float = 0.0,
+    top_k: int = TOP_K,
 ) -> Any:
-    """Weighted sum of a loss over all scores, ``sum_i w_i L(x_i, c_i) / N``.
+    """Weighted sum of a loss over all cells, ``sum_i w_i L(x_i, c_i) / N``.
 
     MatConvNet's ``vl_nnloss`` (HEAD; releases up to 1.0-beta24 did not divide by N, which is
     ``normalise=False``).
@@ -164,14 +187,22 @@ def loss(
     ----------
     x : array (N, C, H, W)
         Scores.
-    labels : array (N, C, H, W), or (N,) or (N, 1, 1, 1): one label an image
-        +1 or -1; where it is 0 the score is ignored.
+    labels : array
+        Classes 1 to C, (N,), (N, 1, 1, 1) or (N, 1, H, W), for ``classerror``, ``topkerror``,
+        ``log``, ``softmaxlog``, ``mhinge`` and ``mshinge``. Attributes +1 or -1, (N, C, H, W), or
+        for one channel (N,) or (N, 1, 1, 1), for ``binaryerror``, ``binarylog``, ``logistic``
+        and ``hinge``. Cells of label 0 are left out. See ``label_map``.
     kind : str
-        A name in ``LOSSES``.
-    instance_weights : None, 'balanced', or array that broadcasts to (N, C, H, W)
-        The ``w_i``; see ``balanced_weights``.
+        A name in ``LOSSES``, in small letters or capitals.
+    instance_weights : None, 'balanced', or array
+        The ``w_i``; the array broadcasts to a weight for each label, (N, 1, H, W) or
+        (N, C, H, W). For 'balanced', of attributes alone, see ``balanced_weights``.
     normalise : bool
         Divide by N.
+    threshold : float
+        ``binaryerror``: the score above which an attribute counts as present.
+    top_k : int
+        ``topkerror``: K, at most C.
 
     Returns
     -------
@@ -182,99 +213,36 @@ def loss(
     ShapeError
         If labels or weights do not fit the scores.
     ValueError
-        If the loss is not known.
+        If the loss, a class or an option is not known or out of its range.
     """
     function = LOSSES[check_loss_name(kind)]
-    c = label_map(x, labels)
+    _check_weights_name(instance_weights, function)
+    c = label_map(x, labels, function.classes)
+    options = _option(function, threshold, top_k, x.shape[1])
     weights = cell_weights(x, c, instance_weights, normalise)
-    return get_array_module(x).asarray((weights * function.forward(x, c)).sum())
+    return get_array_module(x).asarray((weights * function.forward(x, c, **options)).sum())
 
 
 def loss_backward(
     x: Any,
     labels: Any,
     der_y: Any,
-    kind: str = "logistic",
+    kind: str = "softmaxlog",
     instance_weights: Any = None,
     normalise: bool = True,
 ) -> Any:
     """Derivative of ``loss`` by the scores, ``der_y w_i L'(x_i, c_i) / N``; (N, C, H, W).
 
     Labels and weights are constants, 'balanced' ones too: they follow from the labels alone.
-    ``der_y`` is the derivative by the loss, one number; the rest is as in ``loss``.
+    ``der_y`` is the derivative by the loss, one number; the rest is as in ``loss``. The losses
+    that take an option are errors, whose derivative is 0 for all of its values.
     """
     function = LOSSES[check_loss_name(kind)]
-    c = label_map(x, labels)
+    _check_weights_name(instance_weights, function)
+    c = label_map(x, labels, function.classes)
     weights = cell_weights(x, c, instance_weights, normalise)
     der_y = get_array_module(x).asarray(der_y, dtype=x.dtype).reshape(())
     return der_y * weights * function.derivative(x, c)
-
-
-@dataclass(eq=False, kw_only=True)
-class AveragedLoss(Layer):
-    """A layer with one number for output and its running average: the base of losses and errors.
-
-    Settings
-    --------
-    loss : str
-        Name of the loss.
-    ignore_average : bool
-        Keep no running average.
-    normalise : bool
-        Average over cells and images; else the output is divided by them without having been
-        multiplied by the batch size.
-    opts : tuple
-        Options of ``vl_nnloss``: names and values in turn.
-
-    Attributes
-    ----------
-    average, num_averaged : numbers
-        The running average and what it counts. They are not settings. On a GPU they may be
-        arrays of shape () there, which spares a wait for the device after each forward:
-        ``float(layer.average)``.
-    """
-
-    num_inputs = (2, 2)
-    # Each keeps an average of its own.
-    mergeable = False
-
-    loss: str = "softmaxlog"
-    ignore_average: bool = False
-    normalise: bool = True
-    opts: tuple = ()
-    average: Any = field(default=0.0, init=False)
-    num_averaged: Any = field(default=0, init=False)
-
-    def get_output_sizes(self, input_sizes):
-        # The value is one number; MatConvNet's table gives it the batch size, and so its rows
-        # can be compared with ours.
-        return [Size(input_sizes[0].n, 1, 1, 1)]
-
-    def accumulate(self, total: Any, count: Any) -> None:
-        """Take ``total``, the sum of ``count`` new values, into the average; no sync on a GPU."""
-        seen = self.num_averaged + count
-        # Before anything was counted the average stays 0.
-        divisor = seen + (seen == 0)
-        self.average = (self.num_averaged * self.average + total) / divisor
-        self.num_averaged = seen
-        if get_array_module(self.average, self.num_averaged) is np:
-            self.average, self.num_averaged = float(self.average), int(self.num_averaged)
-
-    def statistics(self):
-        return None if self.ignore_average else {"average": float(self.average)}
-
-    def statistics_state(self):
-        return {"average": float(self.average), "num_averaged": int(self.num_averaged)}
-
-    def load_statistics_state(self, state):
-        self.average, self.num_averaged = state["average"], state["num_averaged"]
-
-    def reset(self):
-        self.average, self.num_averaged = 0.0, 0
-
-    def move(self, device):
-        self.average = float(asnumpy(self.average))
-        self.num_averaged = int(asnumpy(self.num_averaged))
 
 
 @register_layer("dagnn.Loss")
@@ -292,21 +260,26 @@ class Loss(AveragedLoss):
         MatConvNet's setting of the running average: with it the average is over the batch and
         over the cells of the map, ``value / (H W)``.
     opts : tuple
-        ``('normalise', False)`` keeps the value from being divided by N.
-    instance_weights : None, 'balanced', or array that broadcasts to (N, C, H, W)
-        Weight of each cell. MatConvNet has an array here, as ``opts = {'instanceWeights', W}``.
+        ``('normalise', False)`` keeps the value from being divided by N. The other options of
+        MatConvNet's ``opts = {'instanceWeights', W, 'topK', 3, ...}`` are settings here.
+    instance_weights : None, 'balanced', or array that broadcasts to the labels of all cells
+        Weight of each cell.
+    threshold : float
+        Of ``binaryerror``.
+    top_k : int
+        Of ``topkerror``.
     """
 
     instance_weights: Any = None
+    threshold: float = 0.0
+    top_k: int = TOP_K
 
     def __post_init__(self):
-        check_loss_name(self.loss)
+        self.loss = check_loss_name(self.loss)
         self._divides_by_batch()
         weights = self.instance_weights
-        if isinstance(weights, str) and weights != "balanced":
-            raise ValueError(
-                f"instance_weights must be None, 'balanced' or an array, received {weights!r}"
-            )
+        _check_weights_name(weights, LOSSES[self.loss])
+        _option(LOSSES[self.loss], self.threshold, self.top_k)
         if weights is not None and not isinstance(weights, str):
             self.instance_weights = to_device(weights, "cpu")
 
@@ -315,13 +288,21 @@ class Loss(AveragedLoss):
         if len(names) != len(values) or any(name != "normalise" for name in names):
             raise ValueError(
                 "opts of a loss may hold 'normalise' and its value, received "
-                f"{self.opts!r}; give instance weights as instance_weights"
+                f"{self.opts!r}; give instance_weights, threshold and top_k as settings"
             )
         return bool(values[-1]) if values else True
 
     def forward(self, inputs, params, context):
         x, labels = inputs
-        y = loss(x, labels, self.loss, self.instance_weights, self._divides_by_batch())
+        y = loss(
+            x,
+            labels,
+            self.loss,
+            self.instance_weights,
+            self._divides_by_batch(),
+            threshold=self.threshold,
+            top_k=self.top_k,
+        )
         return [y], None
 
     def backward(self, inputs, params, der_outputs, saved, context):

@@ -12,7 +12,7 @@ import numpy as np
 
 from dagnet import ShapeError, get_array_module, register_layer
 
-from .loss import AveragedLoss
+from .averaged_loss import AveragedLoss
 
 
 def sample_labels(score: Any, label: Any, target: Any = None) -> Any:

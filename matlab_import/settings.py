@@ -68,18 +68,30 @@ def _dim(value: Any) -> dict[str, Any]:
     return {"dim": _AXIS[dim]}
 
 
+# Options of vl_nnloss, whose names it reads without regard to case, that are settings here.
+_LOSS_SETTINGS = {"loss": "loss", "topk": "top_k", "threshold": "threshold"}
+
+
 def _loss_options(value: Any) -> dict[str, Any]:
-    """Instance weights leave the options: in MATLAB they are the pair 'instanceWeights', W."""
+    """Options of ``vl_nnloss`` in a loss: pairs of names and values, 'instanceWeights', W say.
+
+    ``classWeights`` it takes and never reads; they are left out.
+    """
     options = list(value) if isinstance(value, list) else []
     settings: dict[str, Any] = {}
     rest: list[Any] = []
     for name, option in zip(options[::2], options[1::2]):
-        if str(name).lower() == "instanceweights":
+        key = str(name).lower()
+        if key == "instanceweights":
             if not isinstance(option, np.ndarray):
                 raise MatFileError(f"instance weights: expected an array, found {kind(option)}")
             if option.size:
                 settings["instance_weights"] = tensor(option)
-        else:
+        elif key in _LOSS_SETTINGS:
+            settings[_LOSS_SETTINGS[key]] = setting_value(option)
+        elif key == "normalise":
+            rest += [key, setting_value(option)]
+        elif key != "classweights":
             rest += [name, setting_value(option)]
     return {**settings, "opts": tuple(rest)}
 

@@ -10,11 +10,7 @@ from layers import LOSSES, Loss, loss, loss_backward
 from layers.loss import balanced_weights
 
 
-def logistic_cases(name):
-    return name.startswith("logistic")
-
-
-@golden("layers_vl_nnloss", logistic_cases)
+@golden("layers_vl_nnloss")
 def test_equals_vl_nnloss(case):
     assert_passes(case)
 
@@ -52,15 +48,15 @@ def test_dtype_is_that_of_the_scores(rng, dtype):
 def test_scores_that_would_overflow_give_finite_values_and_no_warning():
     x = np.array([1e30, -1e30, 800, -800], np.float32).reshape(1, 1, 2, 2)
     c = np.array([-1, -1, 1, 1], np.float32).reshape(1, 1, 2, 2)
-    assert loss(x, c) == np.float32(1e30)
-    assert loss_backward(x, c, 1.0).ravel().tolist() == [1, 0, 0, -1]
+    assert loss(x, c, "logistic") == np.float32(1e30)
+    assert loss_backward(x, c, 1.0, "logistic").ravel().tolist() == [1, 0, 0, -1]
 
 
 def test_value_worked_out_by_hand():
     x = np.array([[[[0.0, np.log(3.0)]]]])
     c = np.array([[[[1.0, -1.0]]]])
     # log(1 + 1) + 2 log(1 + 3)
-    assert loss(x, c, instance_weights=np.array([1.0, 2.0])) == pytest.approx(5 * np.log(2))
+    assert loss(x, c, "logistic", np.array([1.0, 2.0])) == pytest.approx(5 * np.log(2))
 
 
 def test_a_cell_of_label_zero_does_not_matter(rng):
@@ -70,8 +66,8 @@ def test_a_cell_of_label_zero_does_not_matter(rng):
     other = x.copy()
     other[:, :, 1, 1] = 7
     for weights in (None, "balanced", np.ones((3, 3))):
-        assert loss(x, c, instance_weights=weights) == loss(other, c, instance_weights=weights)
-        assert not loss_backward(x, c, 1.0, instance_weights=weights)[:, :, 1, 1].any()
+        assert loss(x, c, "logistic", weights) == loss(other, c, "logistic", weights)
+        assert not loss_backward(x, c, 1.0, "logistic", weights)[:, :, 1, 1].any()
 
 
 def test_balanced_weights_give_each_sign_half_of_every_sample():
@@ -92,7 +88,7 @@ def test_balanced_equals_the_weights_given_as_an_array(rng):
     x = rng.standard_normal((3, 1, 5, 5))
     c = np.where(rng.random((3, 1, 5, 5)) < 0.3, 1.0, -1.0)
     weights = balanced_weights(c)
-    assert loss(x, c, instance_weights="balanced") == loss(x, c, instance_weights=weights)
+    assert loss(x, c, "logistic", "balanced") == loss(x, c, "logistic", weights)
 
 
 def test_the_option_normalise_false_leaves_the_batch_size_in(rng):
@@ -146,7 +142,9 @@ def test_average_is_no_setting_and_moves_as_a_number():
     layer.move("cpu")
     assert (layer.average, layer.num_averaged) == (0.5, 3)
     settings = layer.save()
-    assert sorted(settings) == ["ignore_average", "instance_weights", "loss", "normalise", "opts"]
+    assert sorted(settings) == [
+        *("ignore_average", "instance_weights", "loss", "normalise", "opts", "threshold", "top_k")
+    ]
     assert Loss(**settings).average == 0
 
 
@@ -182,22 +180,50 @@ def test_an_unknown_loss_is_refused_and_the_known_ones_are_named():
     assert all(Loss(loss=name).loss == name for name in LOSSES)
 
 
+def test_the_default_and_the_reading_of_capitals_are_vl_nnlosses(rng):
+    x, c = rng.standard_normal((2, 4, 3, 3)), np.array([4, 1])
+    assert Loss().loss == Loss(loss="SoftMaxLog").loss == "softmaxlog"
+    assert loss(x, c) == loss(x, c, "softmaxlog") == loss(x, c, "SoftMaxLog")
+    assert (loss_backward(x, c, 1.0) == loss_backward(x, c, 1.0, "softmaxlog")).all()
+
+
 def test_labels_that_do_not_fit_are_refused():
     x = np.zeros((2, 1, 3, 3))
     with pytest.raises(ShapeError, match=r"labels of shape \(2, 1, 3, 2\)") as failure:
-        loss(x, np.ones((2, 1, 3, 2)))
+        loss(x, np.ones((2, 1, 3, 2)), "logistic")
     assert failure.value.input == 1
     with pytest.raises(ShapeError, match="one channel"):
-        loss(np.zeros((2, 4, 3, 3)), np.ones(2))
+        loss(np.zeros((2, 4, 3, 3)), np.ones(2), "logistic")
     with pytest.raises(ShapeError, match="scores must be"):
         loss(np.zeros((3, 3)), np.ones((3, 3)))
+    with pytest.raises(ShapeError, match=r"give \(N, 1, H, W\) = \(2, 1, 3, 3\), or one for each"):
+        loss(np.zeros((2, 4, 3, 3)), np.ones((2, 4, 3, 3)))
+
+
+@pytest.mark.parametrize("wrong", [5, -1, 1.5])
+def test_a_label_that_is_no_class_is_refused(wrong):
+    x, c = np.zeros((2, 4, 3, 3)), np.ones((2, 1, 3, 3))
+    c[1, 0, 2, 1] = wrong
+    for call in (loss, lambda x, c: loss_backward(x, c, 1.0)):
+        with pytest.raises(ValueError, match=f"classes from 1 to 4 .*received {wrong}"):
+            call(x, c)
 
 
 def test_weights_that_do_not_fit_are_refused():
+    x, c = np.zeros((2, 1, 3, 3)), np.ones((2, 1, 3, 3))
     with pytest.raises(ShapeError, match=r"instance weights of shape \(5, 5\)"):
-        loss(np.zeros((2, 1, 3, 3)), np.ones((2, 1, 3, 3)), instance_weights=np.ones((5, 5)))
-    with pytest.raises(ValueError, match="balanced"):
+        loss(x, c, "logistic", np.ones((5, 5)))
+    with pytest.raises(ShapeError, match=r"instance weights of shape \(4, 1, 1\)"):
+        loss(np.zeros((2, 4, 3, 3)), c, "softmaxlog", np.ones((4, 1, 1)))
+    with pytest.raises(ValueError, match="'balanced' or an array, received 'uniform'"):
         Loss(loss="logistic", instance_weights="uniform")
+    for call in (
+        lambda: Loss(instance_weights="balanced"),
+        lambda: loss(x, c, "softmaxlog", "balanced"),
+        lambda: loss_backward(x, c, 1.0, "softmaxlog", "balanced"),
+    ):
+        with pytest.raises(ValueError, match="array of weights for a loss of classes"):
+            call()
 
 
 def test_options_of_vl_nnloss_that_are_not_known_are_refused():
@@ -205,3 +231,19 @@ def test_options_of_vl_nnloss_that_are_not_known_are_refused():
         Loss(loss="logistic", opts=("instanceWeights", np.ones((3, 3))))
     with pytest.raises(ValueError, match="opts"):
         Loss(loss="logistic", opts=("normalise",))
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "3"])
+def test_a_top_k_that_is_no_rank_is_refused(top_k):
+    with pytest.raises(ValueError, match="top_k must be an integer of at least 1, received"):
+        Loss(loss="topkerror", top_k=top_k)
+
+
+def test_a_top_k_above_the_number_of_classes_is_refused():
+    with pytest.raises(ValueError, match="at most the number of classes, 3, received 5"):
+        loss(np.zeros((2, 3, 1, 1)), np.ones(2), "topkerror")
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="threshold must be a finite number, received nan"):
+        Loss(loss="binaryerror", threshold=np.nan)

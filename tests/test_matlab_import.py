@@ -150,6 +150,19 @@ def test_instance_weights_leave_the_options_of_a_loss(path):
     assert block.opts == ("normalise", False)
 
 
+def test_options_of_a_loss_become_its_settings(path):
+    opts = ["TopK", np.array([[3.0]]), "classWeights", np.ones((1, 4)), "loss", "topkerror"]
+    content = {
+        "layers": layer(
+            "error", "dagnn.Loss", ["score", "label"], "error", loss="softmaxlog", opts=opts
+        ),
+    }
+    write_mat73(path, {"net": content})
+    block = load_without_warning(path).get_layer("error").block
+    # The later pair wins in the original: vl_nnloss is called with the property first.
+    assert (block.loss, block.top_k, block.opts) == ("topkerror", 3, ())
+
+
 def test_the_fusion_layer_of_the_original_is_elefusion(path, rng):
     weights = rng.random((3, 4)).astype(np.float32)
     content = {

@@ -21,16 +21,10 @@ def conv(rng):
     return {"type": "conv", "name": "conv1", "weights": [filters, np.ones(4, np.float32)]}
 
 
-@pytest.fixture
-def softmax_log(monkeypatch):
-    """What the loss computes is of no matter here, only that there is one of this name."""
-    monkeypatch.setitem(layers.LOSSES, "softmaxlog", layers.LOSSES["logistic"])
-
-
 # Names and structure
 
 
-def test_variables_are_numbered_and_parameters_named_after_their_layer(conv, softmax_log):
+def test_variables_are_numbered_and_parameters_named_after_their_layer(conv):
     norm = {"type": "bnorm", "name": "bn1", "weights": [np.ones(4), np.zeros(4)]}
     net = from_simple_nn([conv, norm, {"type": "relu"}, {"type": "softmaxloss", "name": "loss"}])
     assert [(r.name, r.inputs, r.outputs, r.params) for r in net.layers] == [
@@ -50,12 +44,12 @@ def test_the_network_class_makes_them_too(conv):
     assert [v.name for v in net.vars] == ["input", "prediction", "prob"]
 
 
-def test_a_second_loss_reads_a_second_label(softmax_log):
+def test_a_second_loss_reads_a_second_label():
     net = from_simple_nn([{"type": "softmaxloss"}, {"type": "softmaxloss"}])
     assert [r.inputs[1] for r in net.layers] == ["label", "label1"]
 
 
-def test_canonical_names_say_what_variables_are(conv, softmax_log):
+def test_canonical_names_say_what_variables_are(conv):
     net = from_simple_nn(
         [conv, {"type": "softmax"}, {"type": "softmaxloss"}],
         {"inputs": [{"name": "data", "size": (10, 3, 16, 16)}]},
@@ -69,7 +63,7 @@ def test_canonical_names_say_what_variables_are(conv, softmax_log):
     assert net.meta["inputs"][0]["name"] == "input"
 
 
-def test_a_loss_without_softmax_reads_the_prediction(conv, softmax_log):
+def test_a_loss_without_softmax_reads_the_prediction(conv):
     net = from_simple_nn([conv, {"type": "softmaxloss"}], canonical_names=True)
     assert net.layers[-1].inputs == ["prediction", "label"]
 

@@ -22,7 +22,6 @@ MISSING = {
     "vl_nnbilinearsampler": "BilinearSampler",
     "vl_nnnormalizelp": "vl_nnnormalizelp",
     "vl_nnsigmoid": "Sigmoid",
-    "vl_nnsoftmaxloss": "vl_nnsoftmaxloss",
     "vl_nncrop": "MatConvNet's Crop",
     "vl_nnconcat": "Concat",
     "vl_nnspnorm": "SpatialNorm",

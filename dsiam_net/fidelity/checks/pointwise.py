@@ -1,21 +1,25 @@
-"""Layers without parameters, and the loss: ``vl_nnrelu``, ``vl_nnsoftmax``, ``vl_nnloss``."""
+"""Layers without parameters, and losses: ``vl_nnrelu``, ``vl_nnsoftmax``, ``vl_nnloss`` ..."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from dagnet import Context
-from layers import LOSSES, SoftMax, loss, loss_backward, relu, relu_backward
+from layers import (
+    LOSSES,
+    SoftMax,
+    loss,
+    loss_backward,
+    relu,
+    relu_backward,
+    softmax_loss,
+    softmax_loss_backward,
+)
 
-from ..compare import Comparer, Comparison, NotYetError
+from ..compare import Comparer, Comparison
 from ..files import Case, GoldenError
 from ..registry import checks
-
-# Losses of vl_nnloss; a case of one that layers.LOSSES lacks is not yet run.
-KNOWN_LOSSES = (
-    "classerror", "topkerror", "log", "softmaxlog", "mhinge", "mshinge",
-    "binaryerror", "binarylog", "logistic", "hinge",
-)  # fmt: skip
 
 
 @checks("vl_nnrelu")
@@ -39,17 +43,27 @@ def check_softmax(case: Case) -> list[Comparison]:
     return compare.found
 
 
+def _scores_and_labels(case: Case) -> tuple[Any, Any]:
+    x, c = case.tensor("x"), case.tensor("c")
+    return x, c.reshape(-1) if c.size == len(x) else c  # one label an image, or one a cell
+
+
+@checks("vl_nnsoftmaxloss")
+def check_softmax_loss(case: Case) -> list[Comparison]:
+    x, c = _scores_and_labels(case)
+    compare = Comparer(case)
+    compare.field("y", softmax_loss(x, c))
+    compare.field("dx", softmax_loss_backward(x, c, case.option("dzdy", 1)))
+    return compare.found
+
+
 @checks("vl_nnloss")
 def check_loss(case: Case) -> list[Comparison]:
     """Value and derivative; ``dx2`` is the derivative for the ``dzdy`` that the note tells."""
     kind = case.option("loss")
     if kind not in LOSSES:
-        if kind in KNOWN_LOSSES:
-            raise NotYetError(f"loss {kind!r}")
-        raise GoldenError(f"no loss {kind!r} is known; known are {', '.join(KNOWN_LOSSES)}")
-    x, c = case.tensor("x"), case.tensor("c")
-    if c.size == len(x):  # one label an image
-        c = c.reshape(-1)
+        raise GoldenError(f"no loss {kind!r} is known; known are {', '.join(sorted(LOSSES))}")
+    x, c = _scores_and_labels(case)
     weights = case.tensor("instanceWeights") if case.has("instanceWeights") else None
     compare = Comparer(case)
     compare.field("y", loss(x, c, kind, weights))
