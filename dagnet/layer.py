@@ -160,8 +160,13 @@ class Layer:
         """Sizes ``(N, C, H, W)`` of the outputs from those of the inputs (NaN where unknown)."""
         return [input_sizes[0]]
 
-    def get_receptive_fields(self, num_inputs: int, num_outputs: int) -> list[list[ReceptiveField]]:
-        """Receptive field of each output in each input: ``[input][output]``."""
+    def get_receptive_fields(
+        self, num_inputs: int, num_outputs: int
+    ) -> list[list[ReceptiveField | None]]:
+        """Receptive field of each output in each input: ``[input][output]``.
+
+        None where an output does not depend on the values of an input.
+        """
         return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]
 
     def saved_bytes(self, input_sizes: Sequence[Size]) -> float:

@@ -348,7 +348,7 @@ class DagNN(Graph):
                 ways += [
                     compose(fields[v], own[i][j])
                     for i, v in enumerate(record.inputs)
-                    if fields[v] is not None
+                    if fields[v] is not None and own[i][j] is not None
                 ]
                 fields[output] = join(ways)
         return fields

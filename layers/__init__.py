@@ -15,20 +15,29 @@ from .batch_norm import (
 )
 from .center_threshold_error import CenterThresholdError, center_threshold_error, precision_auc
 from .cir_conv import CirConv, cir_conv, cir_conv_backward, cir_conv_sum
+from .concat import Concat, concat, concat_backward
 from .conv import Conv, conv, conv_backward
+from .conv_transpose import ConvTranspose, conv_transpose, conv_transpose_backward
 from .crop import Crop, find_peak
+from .crop_like import CropLike, cut_borders, cut_borders_backward
+from .crop_margin import CropMargin
+from .dropout import DropOut, dropout, dropout_mask
 from .elefusion import Elefusion, elefusion, elefusion_backward
 from .eltwise import Eltwise, background_mask
 from .loss import Loss, loss, loss_backward
 from .loss_functions import LOSSES, LossFunction
 from .lrn import LRN, lrn, lrn_backward
 from .max_score_error import MaxScoreError, max_score_error
+from .mul_const import MulConst
 from .pooling import Pooling, avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from .relu import ReLU, relu, relu_backward
 from .resize import imresize, imresize_adjoint, resize_matrix
 from .rlr import RLR, filter_from_pair, rlr, rlr_backward, update_change
+from .scale import Scale, scale, scale_backward
+from .sigmoid import Sigmoid, sigmoid, sigmoid_backward
 from .softmax import SoftMax, softmax, softmax_backward
 from .softmax_loss import softmax_loss, softmax_loss_backward
+from .sum import Sum
 from .xcorr import XCorr, xcorr, xcorr_backward
 
 __all__ = [
@@ -39,16 +48,25 @@ __all__ = [
     "BatchNorm",
     "CenterThresholdError",
     "CirConv",
+    "Concat",
     "Conv",
+    "ConvTranspose",
     "Crop",
+    "CropLike",
+    "CropMargin",
+    "DropOut",
     "Elefusion",
     "Eltwise",
     "Loss",
     "LossFunction",
     "MaxScoreError",
+    "MulConst",
     "Pooling",
     "ReLU",
+    "Scale",
+    "Sigmoid",
     "SoftMax",
+    "Sum",
     "XCorr",
     "avg_pool",
     "avg_pool_backward",
@@ -61,8 +79,16 @@ __all__ = [
     "cir_conv",
     "cir_conv_backward",
     "cir_conv_sum",
+    "concat",
+    "concat_backward",
     "conv",
     "conv_backward",
+    "conv_transpose",
+    "conv_transpose_backward",
+    "cut_borders",
+    "cut_borders_backward",
+    "dropout",
+    "dropout_mask",
     "elefusion",
     "elefusion_backward",
     "filter_from_pair",
@@ -82,6 +108,10 @@ __all__ = [
     "resize_matrix",
     "rlr",
     "rlr_backward",
+    "scale",
+    "scale_backward",
+    "sigmoid",
+    "sigmoid_backward",
     "softmax",
     "softmax_backward",
     "softmax_loss",
