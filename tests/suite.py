@@ -132,9 +132,7 @@ class _Case:
         """Output, projection and derivatives."""
         y, saved = self._forward(arrays)
         values = np.random.default_rng(2).standard_normal(y.shape).astype(np.float32)
-        projection = to_device(
-            values.astype(y.dtype), "cpu" if isinstance(y, np.ndarray) else "gpu"
-        )
+        projection = get_array_module(y).asarray(values.astype(y.dtype))
         n = self.num_inputs
         context = Context(mode=self.mode)
         ders = self.layer.backward(arrays[:n], arrays[n:], [projection], saved, context)

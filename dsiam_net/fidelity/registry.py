@@ -17,17 +17,12 @@ INPUTS = ("", "imread")
 
 # Functions of the originals that this version of the software has no counterpart of.
 MISSING = {
-    "vl_nnconvt": "ConvTranspose",
     "vl_nnroipool": "ROIPooling",
     "vl_nnbilinearsampler": "BilinearSampler",
     "vl_nnnormalizelp": "vl_nnnormalizelp",
-    "vl_nnsigmoid": "Sigmoid",
-    "vl_nncrop": "MatConvNet's Crop",
-    "vl_nnconcat": "Concat",
     "vl_nnspnorm": "SpatialNorm",
     "vl_nnnoffset": "NormOffset",
     "vl_nnpdist": "PDist",
-    "vl_nndropout": "DropOut",
     "vl_taccum": "vl_taccum",
 }
 

@@ -1,11 +1,11 @@
-"""Convolution and pooling: ``vl_nnconv``, ``vl_nnpool``."""
+"""Convolution and pooling: ``vl_nnconv``, ``vl_nnconvt``, ``vl_nnpool``."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dagnet import Context
-from layers import Conv, Pooling
+from layers import Conv, ConvTranspose, Pooling
 
 from ..compare import Comparer, Comparison
 from ..files import Case
@@ -45,6 +45,27 @@ def check_conv(case: Case) -> list[Comparison]:
         sums = der_filters.astype(np.float64)
         compare.field("df_sum4", sums.sum(axis=0, keepdims=True))
         compare.field("df_sum123", sums.sum(axis=(1, 2, 3)))
+    return compare.found
+
+
+@checks("vl_nnconvt")
+def check_conv_transpose(case: Case) -> list[Comparison]:
+    # Filters kh x kw x K x C become (C, K, kh, kw), as they are here.
+    x, filters = case.tensor("x"), case.tensor("f")
+    has_bias = case.has("b")
+    params = [filters, case.vector("b")] if has_bias else [filters]
+    layer = ConvTranspose(
+        size=filters.shape,
+        has_bias=has_bias,
+        upsample=case.option("upsample", 1),
+        crop=case.option("crop", 0),
+        num_groups=case.option("numGroups", 1),
+    )
+    (y,), saved = layer.forward([x], params, Context())
+    (der_x,), der_params = layer.backward([x], params, [case.tensor("dzdy")], saved, Context())
+    compare = Comparer(case)
+    for field, actual in zip(("y", "dx", "df", "db"), (y, der_x, *der_params)):
+        compare.field(field, actual)
     return compare.found
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dagnet import Context
+from dagnet import Context, Layer
 from layers import (
     LOSSES,
+    Sigmoid,
     SoftMax,
+    dropout,
     loss,
     loss_backward,
     relu,
@@ -32,9 +34,29 @@ def check_relu(case: Case) -> list[Comparison]:
     return compare.found
 
 
+@checks("vl_nnsigmoid")
+def check_sigmoid(case: Case) -> list[Comparison]:
+    return _check_plain(case, Sigmoid())
+
+
+@checks("vl_nndropout")
+def check_dropout(case: Case) -> list[Comparison]:
+    """With the original's mask, whose values are compared with those that ours take."""
+    x, mask, dzdy = (case.tensor(field) for field in ("x", "mask", "dzdy"))
+    compare = Comparer(case)
+    compare.field("mask", (mask > 0) * x.dtype.type(1 / (1 - case.option("rate"))))
+    compare.field("y", dropout(x, mask))
+    compare.field("dx", dropout(dzdy, mask))
+    return compare.found
+
+
 @checks("vl_nnsoftmax")
 def check_softmax(case: Case) -> list[Comparison]:
-    layer = SoftMax()
+    return _check_plain(case, SoftMax())
+
+
+def _check_plain(case: Case, layer: Layer) -> list[Comparison]:
+    """A layer of one input whose backward does without it."""
     (y,), saved = layer.forward([case.tensor("x")], [], Context())
     (der_x,), _ = layer.backward([None], [], [case.tensor("dzdy")], saved, Context())
     compare = Comparer(case)
