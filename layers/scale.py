@@ -69,9 +69,8 @@ class Scale(Layer):
 
     Settings
     --------
-    size : one to four integers, or None
-        Of the parameters, in the order (N, C, H, W); for ``init_params``. (MatConvNet's order is
-        ``[H W C N]``.)
+    size : one to four integers, the last axes of (N, C, H, W), or None
+        Of the parameters; for ``init_params``. (MatConvNet's order is ``[H W C N]``.)
     has_bias : bool
     """
 
@@ -88,7 +87,7 @@ class Scale(Layer):
                 raise ValueError(
                     f"size must be one to four positive integers, received {self.size!r}"
                 )
-            self.size = size
+            self.size = (1,) * (4 - len(size)) + size
         self.has_bias = bool(self.has_bias)
 
     def _arrays(self, inputs, params):
@@ -130,7 +129,7 @@ class Scale(Layer):
     def get_output_sizes(self, input_sizes):
         sizes = list(input_sizes)
         if self.size is not None:
-            sizes.append(Size(*(1,) * (4 - len(self.size)), *self.size))
+            sizes.append(Size(*self.size))
         return [Size(*(_longest(axis) for axis in zip(*sizes)))]
 
     def get_receptive_fields(self, num_inputs, num_outputs):

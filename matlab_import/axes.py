@@ -68,6 +68,7 @@ PARAMETERS: Mapping[str, tuple[Convert, ...]] = MappingProxyType(
         "dagnn.ConvTranspose": (tensor, vector),
         "dagnn.BatchNorm": (vector, vector, moments),
         "dagnn.Scale": (tensor, tensor),
+        "MulConst": (tensor,),
     }
 )
 

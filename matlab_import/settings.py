@@ -58,7 +58,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 
 def _size(value: Any) -> dict[str, Any]:
-    return {"size": size4(_numbers(value))}
+    return {} if is_empty(value) else {"size": size4(_numbers(value))}
 
 
 def _dim(value: Any) -> dict[str, Any]:
@@ -102,6 +102,9 @@ _SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("dagnn.ConvTranspose", "size"): _size,
     ("dagnn.Scale", "size"): _size,
     ("dagnn.Concat", "dim"): _dim,
+    # How many inputs there are is seen from the wiring; older files tell it too.
+    ("dagnn.Concat", "numInputs"): lambda value: {},
+    ("dagnn.Sum", "numInputs"): lambda value: {},
     ("dagnn.Loss", "opts"): _loss_options,
 }
 

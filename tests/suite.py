@@ -60,8 +60,10 @@ def over_kinds(test: Any) -> Any:
 
 def equal(actual: Any, expected: Any, kind: Kind) -> None:
     """Compare two ways to the same result: 1e-5 in single precision, 1e-10 in double."""
-    assert actual.dtype == kind.dtype
-    assert relative_error(actual, expected) <= (SINGLE if kind.dtype == np.float32 else 1e-10)
+    assert actual.dtype == kind.dtype, f"{actual.dtype} in place of {np.dtype(kind.dtype)}"
+    allowed = SINGLE if kind.dtype == np.float32 else 1e-10
+    error = relative_error(actual, expected)
+    assert error <= allowed, f"relative error {error:.2e}, allowed {allowed:.0e}"
 
 
 def check_derivatives(

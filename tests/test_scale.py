@@ -79,7 +79,8 @@ def test_it_starts_as_the_identity(rng):
     net.eval({"x": x})
     np.testing.assert_array_equal(net.get_var("y").value, x)
     assert Scale().init_params(rng) == []
-    assert len(Scale(size=3, has_bias=False).init_params(rng)) == 1
+    (multipliers,) = Scale(size=(3, 1, 1), has_bias=False).init_params(rng)
+    assert multipliers.shape == (1, 3, 1, 1)
 
 
 def test_what_does_not_fit_is_refused(rng):

@@ -7,11 +7,20 @@ from dagnet import Context, ShapeError
 from errors import prove
 from golden import assert_passes, golden
 from layers import SoftMax, softmax, softmax_backward
+from suite import check_derivatives, over_kinds
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3, 4), (3, 4, 3, 3), (2, 1, 2, 2), (2, 30, 5, 4)])
 def test_gradient(rng, shape):
     prove(SoftMax(), [rng.standard_normal(shape) * 2])
+
+
+@over_kinds
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("height", [1, 2, 3])
+def test_suite_nnsoftmax(rng, kind, height, width):
+    """MatConvNet's test class nnsoftmax."""
+    check_derivatives(kind, SoftMax(), [rng.standard_normal((3, 10, height, width))])
 
 
 def test_a_softmax_worked_out_by_hand():
