@@ -33,16 +33,20 @@ from .read_ahead import ReadAhead
 from .records import LayerRecord, Parameter, Variable
 from .scheduling import share
 from .simplenn import from_simple_nn
-from .solvers import SGD, Solver
+from .solvers import SGD, SOLVERS, AdaDelta, AdaGrad, Adam, RMSProp, Solver
 from .train_dag import NonFiniteError, accumulate_gradients, loss_averages, train_dag
-from .train_options import Batch, Callback, GetBatch, StopTraining, TrainOptions
+from .train_options import Batch, Callback, GetBatch, PostEpoch, StopTraining, TrainOptions
 from .version import __version__
 
 __all__ = [
     "POINT",
     "SGD",
+    "SOLVERS",
     "UNKNOWN",
     "UNKNOWN_SIZE",
+    "AdaDelta",
+    "AdaGrad",
+    "Adam",
     "ArgumentCheck",
     "BackendError",
     "Batch",
@@ -64,6 +68,8 @@ __all__ = [
     "NonFiniteError",
     "Parameter",
     "ParameterServer",
+    "PostEpoch",
+    "RMSProp",
     "ReadAhead",
     "ReceptiveField",
     "ShapeError",

@@ -27,6 +27,11 @@ class TrainState:
     step : int
         Batches of it that are done; -1 when all are, and validation too.
     solver_state : dict of parameter name to state
+    solver : str
+        Class of the solver that it is of; empty before the first step, and in checkpoints of the
+        time when they did not tell.
+    learning_rate : float, list of float or None
+        What ``post_epoch`` of ``train_dag`` has set, in place of the options' rates.
     stats : dict
         ``{'train': [...], 'val': [...]}``: one dict of figures for each finished epoch.
     running : dict
@@ -38,6 +43,8 @@ class TrainState:
     epoch: int = 0
     step: int = -1
     solver_state: dict[str, Any] = field(default_factory=dict)
+    solver: str = ""
+    learning_rate: float | list[float] | None = None
     stats: dict[str, list[dict]] = field(default_factory=lambda: {"train": [], "val": []})
     running: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)

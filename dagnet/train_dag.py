@@ -28,9 +28,12 @@ from .train_options import (
     Callback,
     ExtractStats,
     GetBatch,
+    PostEpoch,
     Request,
     StopTraining,
     TrainOptions,
+    check_rates,
+    rate_of_epoch,
 )
 
 
@@ -55,9 +58,13 @@ def train_dag(
     *,
     options: TrainOptions,
     extract_stats: ExtractStats = loss_averages,
+    post_epoch: PostEpoch | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[DagNN, TrainState]:
     """Train a network, epoch after epoch, with checkpoints.
+
+    Without training elements the network is only evaluated on those of validation, as often as
+    there are epochs left; nothing is changed and no checkpoint is written or moved.
 
     Every random choice depends on ``random_seed``, epoch and step alone, so a run that was
     interrupted and goes on from a checkpoint gives the numbers of one that was not (bit for bit
@@ -75,6 +82,9 @@ def train_dag(
     options : TrainOptions
     extract_stats : function
         Turns the present evaluation into figures.
+    post_epoch : function
+        Called after each epoch; see ``PostEpoch``. The checkpoint of the epoch, written after
+        it, holds the learning rate that it sets, so that a run which goes on keeps it.
     callbacks : sequence of Callback
 
     Returns
@@ -90,26 +100,32 @@ def train_dag(
     CheckpointError
         If the checkpoint to go on from is damaged, or of a run with other settings; or was
         written within an epoch whose steps had other elements.
+    ValueError
+        If there are neither training nor validation elements, or no ``der_outputs`` to train.
     """
     exp_dir = Path(options.exp_dir)
-    exp_dir.mkdir(parents=True, exist_ok=True)
-    if len(train) == 0:
-        raise ValueError("the training set is empty")
-    for name in options.der_outputs:
-        net.get_var(name).precious = True
+    if len(train) == 0 and len(val) == 0:
+        raise ValueError("the training set is empty, and so is the validation set")
+    if len(train) > 0:
+        if not options.der_outputs:
+            raise ValueError("der_outputs must name what is minimised, and is empty")
+        exp_dir.mkdir(parents=True, exist_ok=True)
+        for name in options.der_outputs:
+            net.get_var(name).precious = True
+        if not options.continue_:
+            set_aside(exp_dir)
     state = TrainState()
-    if not options.continue_:
-        set_aside(exp_dir)
-    last = find_last_checkpoint(exp_dir)
+    last = find_last_checkpoint(exp_dir) if options.continue_ else None
     if last is not None:
         net, state = _go_on(last, net, train, options)
     state.settings = dict(options.settings)
+    _take_solver(state, options)
     for parameter in net.params:
         # Sums depend on an array's order in memory, and checkpoints keep C order alone.
         if parameter.value is not None:
             xp = get_array_module(parameter.value)
             parameter.value = xp.asarray(parameter.value, order="C")
-    loop = _Loop(net, state, get_batch, train, val, options, extract_stats, callbacks)
+    loop = _Loop(net, state, get_batch, train, val, options, extract_stats, post_epoch, callbacks)
     first, done = (state.epoch + 1, 0) if state.step < 0 else (state.epoch, state.step)
     try:
         for callback in callbacks:
@@ -117,6 +133,8 @@ def train_dag(
         if hasattr(get_batch, "expect"):
             get_batch.expect(loop.requests(first, done))
         for epoch in range(first, options.num_epochs + 1):
+            if loop.is_over():
+                break
             loop.run_epoch(epoch)
     except StopTraining:
         pass
@@ -189,7 +207,9 @@ def _descend(
 ) -> None:
     # float: a factor of NumPy's double type would turn single precision into double.
     decay = float(options.weight_decay * parameter.weight_decay)
-    rate = float(options.rate(epoch) * parameter.learning_rate)
+    chosen = state.learning_rate
+    rate = options.rate(epoch) if chosen is None else rate_of_epoch(chosen, epoch)
+    rate = float(rate * parameter.learning_rate)
     if rate <= 0 and decay <= 0:
         return
     value, state.solver_state[parameter.name] = options.solver.update(
@@ -218,6 +238,7 @@ class _Loop:
     val: Sequence[int]
     options: TrainOptions
     extract_stats: ExtractStats
+    post_epoch: PostEpoch | None
     callbacks: Sequence[Callback]
 
     @property
@@ -236,14 +257,29 @@ class _Loop:
         train_stats = self._process("train", epoch, train, done, stats)
         self._reset_statistics()
         val_stats = self._process("val", epoch, val, 0, {})
-        state.stats["train"].append(train_stats)
-        if val_stats:
-            state.stats["val"].append(val_stats)
+        for part, figures in (("train", train_stats), ("val", val_stats)):
+            if figures:
+                state.stats[part].append(figures)
         state.step, state.running = -1, {}
-        save_checkpoint(epoch_path(self.exp_dir, epoch), net, state)
-        (self.exp_dir / PARTIAL).unlink(missing_ok=True)
+        if not self.options.save_solver_state:
+            state.solver_state = {}
+        if self.post_epoch is not None:
+            self._take_rate(self.post_epoch(net, self.options, state))
+        if len(self.train) > 0:
+            save_checkpoint(epoch_path(self.exp_dir, epoch), net, state)
+            (self.exp_dir / PARTIAL).unlink(missing_ok=True)
         for callback in self.callbacks:
             callback.after_epoch(net, state)
+
+    def _take_rate(self, rate: Any) -> None:
+        """The learning rate that ``post_epoch`` returned."""
+        if rate is not None:
+            check_rates("the learning rate that post_epoch returns", rate)
+            self.state.learning_rate = np.asarray(rate, dtype=np.float64).tolist()
+
+    def is_over(self) -> bool:
+        """Whether ``post_epoch`` has ended the training, in this run or before it went on."""
+        return self.state.learning_rate is not None and not np.any(self.state.learning_rate)
 
     def requests(self, first: int, done: int) -> Iterator[Request]:
         """What ``get_batch`` will be asked for from epoch ``first`` on, ``done`` steps of which
@@ -362,6 +398,14 @@ def _go_on(
     for name, held in state.running.get("averages", {}).items():
         net.get_layer(name).block.load_statistics_state(held)
     return net, state
+
+
+def _take_solver(state: TrainState, options: TrainOptions) -> None:
+    """Begin without the state of a solver of another kind."""
+    name = type(options.solver).__name__
+    if state.solver not in ("", name):
+        state.solver_state = {}
+    state.solver = name
 
 
 def _plan(train: Sequence[int], options: TrainOptions) -> dict[str, Any]:

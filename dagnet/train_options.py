@@ -31,6 +31,10 @@ GetBatch = Callable[[Sequence[int], str, int], Batch]
 Request = tuple[tuple[int, ...], str, int]
 # extract_stats(stats, net): the figures so far with those of the last step taken in.
 ExtractStats = Callable[[dict, DagNN], dict]
+# post_epoch(net, options, state): what is to be done after an epoch. It returns None, or the
+# learning rate of the epochs to come (a number, or one for each epoch from the first on, of which
+# the last is kept), where 0 ends the training.
+PostEpoch = Callable[[DagNN, "TrainOptions", TrainState], float | Sequence[float] | None]
 
 
 class StopTraining(Exception):
@@ -74,6 +78,9 @@ class TrainOptions:
         For all epochs, or one for each (the last is kept).
     weight_decay : float
     solver : Solver
+    save_solver_state : bool
+        Keep the solver's state from epoch to epoch. Otherwise each begins without, and only
+        checkpoints within an epoch hold it.
     random_seed : int
     der_outputs : dict of variable name to derivative
     checkpoint_every : int or None
@@ -93,6 +100,7 @@ class TrainOptions:
     learning_rate: float | Sequence[float] = 0.001
     weight_decay: float = 0.0005
     solver: Solver = field(default_factory=SGD)
+    save_solver_state: bool = True
     random_seed: int = 0
     der_outputs: Mapping[str, Any] = field(default_factory=lambda: {"objective": 1})
     checkpoint_every: int | None = None
@@ -107,13 +115,21 @@ class TrainOptions:
             if not isinstance(value, (int, np.integer)) or value < bound:
                 raise ValueError(f"{name} must be an integer of at least {bound}, received {value}")
         for name in ("learning_rate", "weight_decay"):
-            value = np.atleast_1d(getattr(self, name))
-            if value.size == 0 or not (np.isfinite(value) & (value >= 0)).all():
-                raise ValueError(
-                    f"{name} must be finite and not negative, received {getattr(self, name)}"
-                )
+            check_rates(name, getattr(self, name))
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch (1-based)."""
-        rates = np.atleast_1d(self.learning_rate)
-        return float(rates[min(epoch, len(rates)) - 1])
+        return rate_of_epoch(self.learning_rate, epoch)
+
+
+def check_rates(name: str, given: float | Sequence[float]) -> None:
+    """Refuse what is neither a number of at least 0 nor a sequence of such."""
+    value = np.atleast_1d(given)
+    if value.size == 0 or not (np.isfinite(value) & (value >= 0)).all():
+        raise ValueError(f"{name} must be finite and not negative, received {given}")
+
+
+def rate_of_epoch(rates: float | Sequence[float], epoch: int) -> float:
+    """The rate of an epoch (1-based) of one for all, or one for each (the last is kept)."""
+    rates = np.atleast_1d(rates)
+    return float(rates[min(epoch, len(rates)) - 1])

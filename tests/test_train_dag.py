@@ -231,6 +231,91 @@ def test_figures_can_be_ones_own(tmp_path):
     assert figures["w"][-1] == net.get_param("w").value[0]
 
 
+# After an epoch
+
+
+def run_with_post_epoch(folder, answers, **changes):
+    """The rates of a run's steps, one an epoch, and what ``post_epoch`` was given."""
+    solver, seen = Recorder(), []
+
+    def post_epoch(net, options, state):
+        seen.append((options.num_epochs, state.epoch, len(state.stats["train"]), net.mode))
+        return answers.get(state.epoch)
+
+    chosen = options(folder, solver=solver, num_epochs=5, **changes)
+    _, state = train_dag(toy_net(), get_batch, [0], [1], options=chosen, post_epoch=post_epoch)
+    return [rate for *_, rate in solver.calls], seen, state
+
+
+def test_what_is_to_be_done_after_an_epoch_sees_network_options_and_figures(tmp_path):
+    rates, seen, _ = run_with_post_epoch(tmp_path, {})
+    assert rates == [0.1] * 5
+    assert seen == [(5, epoch, epoch, "test") for epoch in range(1, 6)]
+
+
+def test_it_may_set_the_rate_of_the_epochs_to_come(tmp_path):
+    rates, *_ = run_with_post_epoch(tmp_path / "a", {2: 0.5, 4: np.float32(0.25)})
+    assert rates == [0.1, 0.1, 0.5, 0.5, 0.25]
+    # Of several the epoch's own, as of the option: the first two are past.
+    rates, *_ = run_with_post_epoch(tmp_path / "b", {2: [1.0, 2.0, 3.0, 4.0]})
+    assert rates == [0.1, 0.1, 3, 4, 4]
+
+
+def test_a_rate_of_zero_ends_the_training(tmp_path):
+    rates, seen, state = run_with_post_epoch(tmp_path, {3: 0})
+    assert len(rates) == len(seen) == state.epoch == 3
+    assert (tmp_path / "net-epoch-3.npz").is_file()
+
+
+@pytest.mark.parametrize("wrong", [-0.1, np.nan, []])
+def test_a_rate_that_is_none_is_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match="the learning rate that post_epoch returns must be"):
+        run_with_post_epoch(tmp_path, {1: wrong})
+
+
+# Evaluation
+
+
+def test_without_training_elements_the_network_is_evaluated_alone(tmp_path):
+    net, events = toy_net(), []
+    before = [p.value.copy() for p in net.params]
+    Log.folder = tmp_path
+    tmp_path.joinpath("mine").touch()
+    _, state = train_dag(
+        net,
+        get_batch,
+        [],
+        [6, 7],
+        options=options(tmp_path, num_epochs=2, der_outputs={}),
+        callbacks=[Log("a", events)],
+    )
+    assert [p.value for p in net.params] == before
+    expected = np.mean((X[6:] + 200 - C[6:]) ** 2) / 2
+    assert [s["objective"] for s in state.stats["val"]] == pytest.approx([expected] * 2, rel=1e-14)
+    assert state.stats["train"] == []
+    assert [e[1] for e in events] == ["start", "val", "epoch", "val", "epoch"]
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("continue_", [True, False])
+def test_evaluation_leaves_checkpoints_where_they_are(tmp_path, continue_):
+    trained, _ = train_dag(toy_net(), get_batch, range(8), options=options(tmp_path))
+    net, _ = train_dag(
+        toy_net(),
+        get_batch,
+        [],
+        [0],
+        options=options(tmp_path, num_epochs=2, continue_=continue_),
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["net-epoch-1.npz"]
+    # What is evaluated is the checkpoint's network, or the one given.
+    expected = trained if continue_ else toy_net()
+    assert [p.value for p in net.params] == [p.value for p in expected.params]
+
+
+# Callbacks
+
+
 class Log(Callback):
     def __init__(self, name, events):
         self.name, self.events = name, events

@@ -89,6 +89,11 @@ def test_an_empty_training_set_is_refused(tmp_path):
         train_dag(toy_net(), get_batch, [], options=options(tmp_path))
 
 
+def test_training_without_anything_to_minimise_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="der_outputs must name what is minimised"):
+        train_dag(toy_net(), get_batch, [0], options=options(tmp_path, der_outputs={}))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -114,3 +119,4 @@ def test_defaults_are_those_of_cnn_train_dag():
     assert (chosen.learning_rate, chosen.weight_decay, chosen.epoch_size) == (0.001, 0.0005, None)
     assert (chosen.solver, chosen.random_seed, chosen.continue_) == (SGD(0.9, False), 0, True)
     assert chosen.der_outputs == {"objective": 1}
+    assert chosen.save_solver_state

@@ -7,11 +7,15 @@ import pytest
 
 from dagnet import (
     SGD,
+    AdaDelta,
+    AdaGrad,
+    Adam,
     Batch,
     Callback,
     CheckpointError,
     DagNN,
     LayerError,
+    RMSProp,
     TrainOptions,
     TrainState,
     find_last_checkpoint,
@@ -48,16 +52,6 @@ def conv_net():
 
 def image_batch(indexes, mode, epoch):
     return Batch({"x": IMAGES[indexes], "c": LABELS[indexes]})
-
-
-class AdaGrad:
-    """A solver whose state is a dict of an array and a number."""
-
-    def update(self, value, state, der, rate):
-        state = {"sum": 0 * der, "steps": 0} if state is None else state
-        total = state["sum"] + der**2
-        step = der / (np.sqrt(total) + 1e-4)
-        return value - rate * step, {"sum": total, "steps": state["steps"] + 1}
 
 
 def train(folder, callbacks=(), solver=None, every=None, batch=image_batch, **changes):
@@ -175,7 +169,9 @@ def test_a_run_interrupted_while_a_batch_is_made_goes_on_to_equal_bits(whole, tm
     assert_same_run(train(tmp_path, every=1), whole)
 
 
-@pytest.mark.parametrize("solver", [SGD(0.5, nesterov=True), AdaGrad()], ids=["nesterov", "dict"])
+@pytest.mark.parametrize(
+    "solver", [SGD(0.5, nesterov=True), Adam(), AdaGrad(), AdaDelta(), RMSProp()], ids=repr
+)
 @pytest.mark.parametrize("changes", [{}, {"num_sub_batches": 2}, {"epoch_size": 5}], ids=str)
 def test_other_solvers_and_batches_go_on_to_equal_bits(solver, changes, tmp_path):
     straight = train(tmp_path / "straight", solver=solver, **changes)
@@ -183,6 +179,68 @@ def test_other_solvers_and_batches_go_on_to_equal_bits(solver, changes, tmp_path
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "broken", [Interrupt(*moment)], solver=solver, every=1, **changes)
     assert_same_run(train(tmp_path / "broken", solver=solver, every=1, **changes), straight)
+
+
+@pytest.mark.parametrize("moment", [("train", 2, 1), ("epoch", 1)], ids=str)
+def test_a_solver_of_another_kind_begins_without_the_state_of_the_first(moment, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt(*moment)], every=1)
+    path = find_last_checkpoint(tmp_path)
+    net, state = load_checkpoint(path)
+    assert state.solver == "SGD" and state.solver_state
+    # By hand: the same checkpoint without anything of a solver.
+    state.solver_state, state.solver = {}, ""
+    save_checkpoint(tmp_path / "by hand" / path.name, net, state)
+    found = train(tmp_path, solver=Adam(), every=1)
+    assert_same_run(found, train(tmp_path / "by hand", solver=Adam(), every=1))
+    assert found[1].solver == "Adam"
+
+
+def test_the_same_kind_of_solver_goes_on_with_the_state_of_a_checkpoint_that_does_not_name_it(
+    whole, tmp_path
+):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt("epoch", 1)])
+    net, state = load_checkpoint(epoch_path(tmp_path, 1))
+    state.solver = ""
+    save_checkpoint(epoch_path(tmp_path, 1), net, state)
+    assert_same_run(train(tmp_path), whole)
+
+
+@pytest.mark.parametrize("every", [None, 1])
+@pytest.mark.parametrize("moment", [("train", 2, 1), ("epoch", 1), ("epoch", 2)], ids=str)
+def test_without_its_state_kept_every_epoch_begins_a_solver_anew(moment, every, tmp_path):
+    changes = {"save_solver_state": False, "every": every}
+    straight = train(tmp_path / "straight", **changes)
+    assert straight[1].solver_state == {}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", [Interrupt(*moment)], **changes)
+    assert_same_run(train(tmp_path / "broken", **changes), straight)
+
+
+def fall_by_figures(net, options, state):
+    """A tenth of the rate after the second epoch, and the end after the third."""
+    return {1: None, 2: 0.01, 3: 0}[state.epoch]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_rate_that_post_epoch_sets_stays_when_a_run_goes_on(epoch, tmp_path):
+    def run(folder, callbacks=()):
+        chosen = options(tmp_path / folder, num_epochs=5, solver=SGD(0.5))
+        return train_dag(
+            toy_net(),
+            get_batch,
+            range(8),
+            options=chosen,
+            post_epoch=fall_by_figures,
+            callbacks=callbacks,
+        )
+
+    straight = run("straight")
+    assert straight[1].epoch == 3 and straight[1].learning_rate == 0
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", [Interrupt("epoch", epoch)])
+    assert_same_run(run("broken"), straight)
 
 
 class TimesSquares(Times):
@@ -388,13 +446,15 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
         stats={"train": [{"objective": 0.1}], "val": []},
         running={"averages": {"loss": {"average": 0.25}}},
         settings={"rates": (1e-7, 1e-9)},
+        solver="Adam",
+        learning_rate=[0.1, 0.01],
     )
     save_checkpoint(tmp_path / "deep" / "c.npz", net, state)
     found_net, found = load_checkpoint(tmp_path / "deep" / "c.npz")
     assert bytes_of(found_net) == bytes_of(net)
     assert plain(found.solver_state["w"]) == plain(array(0.5))
     assert found.solver_state["m"][1] == {"n": 2} and isinstance(found.solver_state["m"], tuple)
-    for name in ("epoch", "step", "stats", "running", "settings"):
+    for name in ("epoch", "step", "stats", "running", "settings", "solver", "learning_rate"):
         assert getattr(found, name) == getattr(state, name)
 
 
