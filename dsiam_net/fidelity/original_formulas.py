@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 def bnorm_backward_given_moments(
     x: Any, multipliers: Any, der_y: Any, moments: Any
@@ -36,3 +38,18 @@ def sum_w_backward(x1: Any, x2: Any, dzdy: Any) -> tuple[Any, Any, Any]:
     (H, W).
     """
     return dzdy, dzdy, ((x1 - x2) * dzdy).sum(axis=(0, 1)) / len(x1)
+
+
+def bilinear_sampler_cpu_grid(grid: Any, size: tuple[int, int]) -> Any:
+    """A grid (N, 2, H', W') that samples as ``vl_nnbilinearsampler`` does on the CPU.
+
+    Between features of ``size`` (H, W) and the zeros around them values fall off over one cell. In
+    ``nnbilinearsampler.cu`` that is so at the lower and right side alone: it asks
+    ``sy < inHeight``, where -1, turned into an unsigned number, is never less. So places up to a
+    cell above or left of the features are 0, and have no derivative; here they are NaN. The
+    original's GPU code (``nnbilinearsampler_gpu.cu``) counts with signs, and does as the layer.
+    """
+    half = grid.dtype.type(0.5)
+    places = [(grid[:, axis] + 1) * half * (length - 1) for axis, length in enumerate(size)]
+    lost = np.logical_or(*(np.floor(place) == -1 for place in places))
+    return np.where(lost[:, None], grid.dtype.type(np.nan), grid)

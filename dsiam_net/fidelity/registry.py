@@ -17,12 +17,6 @@ INPUTS = ("", "imread")
 
 # Functions of the originals that this version of the software has no counterpart of.
 MISSING = {
-    "vl_nnroipool": "ROIPooling",
-    "vl_nnbilinearsampler": "BilinearSampler",
-    "vl_nnnormalizelp": "vl_nnnormalizelp",
-    "vl_nnspnorm": "SpatialNorm",
-    "vl_nnnoffset": "NormOffset",
-    "vl_nnpdist": "PDist",
     "vl_taccum": "vl_taccum",
 }
 

@@ -1,15 +1,20 @@
-"""Batch and local normalisation: ``vl_nnbnorm``, ``vl_nnnormalize``."""
+"""Normalisation: ``vl_nnbnorm``, ``vl_nnnormalize``, ``vl_nnnormalizelp``, ``vl_nnspnorm`` ..."""
 
 from __future__ import annotations
 
-from dagnet import Context
-from layers import LRN, BatchNorm
+import numpy as np
+
+from dagnet import Context, Layer
+from layers import LRN, BatchNorm, NormalizeLp, NormOffset, SpatialNorm
 from layers.batch_norm import batch_norm_backward
 
 from ..compare import Comparer, Comparison
-from ..files import Case
+from ..files import Case, GoldenError
 from ..original_formulas import bnorm_backward_given_moments
 from ..registry import checks
+
+# Axes of vl_nnnormalizelp, 1-based in (H, W, C, N), as axes of (N, C, H, W).
+AXES = {1: 2, 2: 3, 3: 1, 4: 0}
 
 # The original's CPU code computes powers with an approximation that is off by up to this much.
 FAST_POW = 3e-3
@@ -63,4 +68,51 @@ def check_normalize(case: Case) -> list[Comparison]:
         note = f"the original's powers are approximate, {FAST_POW:.0e}"
         compare.field("y", y, FAST_POW, note=note)
         compare.field("dx", der_x, FAST_POW, note=note)
+    return compare.found
+
+
+@checks("vl_nnnormalizelp")
+def check_normalize_lp(case: Case) -> list[Comparison]:
+    """With the options that stand in ``args``: names and values in turn, ``spatial`` without."""
+    args = list(case.option("args", []))
+    settings = {}
+    while args:
+        name = str(args.pop(0)).lower()
+        if name == "spatial":
+            settings["spatial"] = True
+        elif name == "dimensions":
+            settings["dimensions"] = tuple(AXES[int(v)] for v in np.ravel(args.pop(0)))
+        elif name in ("p", "exponent"):
+            settings["p"] = args.pop(0)
+        elif name == "epsilon":
+            settings["epsilon"] = args.pop(0)
+        else:
+            raise GoldenError(f"no option {name!r} of vl_nnnormalizelp is known")
+    layer = NormalizeLp(**settings)
+    (y,), norms = layer.forward([case.tensor("x")], [], Context())
+    (der_x,), _ = layer.backward([case.tensor("x")], [], [case.tensor("dzdy")], norms, Context())
+    compare = Comparer(case)
+    compare.field("y", y)
+    compare.present("n", norms)
+    compare.field("dx", der_x)
+    return compare.found
+
+
+@checks("vl_nnspnorm")
+def check_spatial_norm(case: Case) -> list[Comparison]:
+    return _check_with_param(case, SpatialNorm(param=case.option("param")))
+
+
+@checks("vl_nnnoffset")
+def check_norm_offset(case: Case) -> list[Comparison]:
+    return _check_with_param(case, NormOffset(param=case.option("param")))
+
+
+def _check_with_param(case: Case, layer: Layer) -> list[Comparison]:
+    x = case.tensor("x")
+    (y,), saved = layer.forward([x], [], Context())
+    (der_x,), _ = layer.backward([x], [], [case.tensor("dzdy")], saved, Context())
+    compare = Comparer(case)
+    compare.field("y", y)
+    compare.field("dx", der_x)
     return compare.found
