@@ -28,7 +28,7 @@ _TRAINING = ("learning_rate", "weight_decay")
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """How a type of SimpleNN layer becomes a layer of a DagNN.
 
     ``settings`` maps names of fields to names of settings, ``defaults`` holds the values of fields
@@ -55,31 +55,32 @@ def _convolution_shapes(weights: Sequence[Any]) -> dict[str, Any]:
     return {"size": weights[0].shape, "has_bias": len(weights) > 1 and weights[1] is not None}
 
 
-_CONVOLUTION = _Kind(
+_CONVOLUTION = Kind(
     "dagnn.Conv",
     settings={n: n for n in ("pad", "stride", "dilate", "opts")},
     defaults={"pad": 0, "stride": 1, "dilate": 1, "opts": ()},
     suffixes="fb",
     shapes=_convolution_shapes,
 )
-_NORMALISATION = _Kind(
+_NORMALISATION = Kind(
     "dagnn.LRN", settings={"param": "param"}, defaults={"param": (5, 1, 0.0001 / 5, 0.75)}
 )
-_KINDS = {
+# Types of SimpleNN layers.
+KINDS = {
     "conv": _CONVOLUTION,
-    "convt": _Kind(
+    "convt": Kind(
         "dagnn.ConvTranspose",
         settings={n: n for n in ("upsample", "crop", "num_groups", "opts")},
         defaults={"upsample": 1, "crop": 0, "num_groups": 1, "opts": ()},
         suffixes="fb",
         shapes=_convolution_shapes,
     ),
-    "pool": _Kind(
+    "pool": Kind(
         "dagnn.Pooling",
         settings={"pool": "pool_size", **{n: n for n in ("method", "pad", "stride", "opts")}},
         defaults={"method": "max", "pad": 0, "stride": 1, "opts": ()},
     ),
-    "bnorm": _Kind(
+    "bnorm": Kind(
         "dagnn.BatchNorm",
         settings={"epsilon": "epsilon"},
         defaults={"epsilon": 1e-5},
@@ -88,11 +89,11 @@ _KINDS = {
     ),
     "normalize": _NORMALISATION,
     "lrn": _NORMALISATION,
-    "relu": _Kind("dagnn.ReLU", settings={"leak": "leak"}, defaults={"leak": 0.0}),
-    "sigmoid": _Kind("dagnn.Sigmoid"),
-    "dropout": _Kind("dagnn.DropOut", settings={"rate": "rate"}, defaults={"rate": 0.5}),
-    "softmax": _Kind("dagnn.SoftMax"),
-    "softmaxloss": _Kind("dagnn.Loss", fixed={"loss": "softmaxlog"}, reads_label=True),
+    "relu": Kind("dagnn.ReLU", settings={"leak": "leak"}, defaults={"leak": 0.0}),
+    "sigmoid": Kind("dagnn.Sigmoid"),
+    "dropout": Kind("dagnn.DropOut", settings={"rate": "rate"}, defaults={"rate": 0.5}),
+    "softmax": Kind("dagnn.SoftMax"),
+    "softmaxloss": Kind("dagnn.Loss", fixed={"loss": "softmaxlog"}, reads_label=True),
 }
 
 
@@ -158,11 +159,11 @@ def from_simple_nn(
 def _add(net: DagNN, place: int, fields: Fields) -> None:
     name = fields.get("name") or f"layer{place}"
     what = f"SimpleNN layer {place} ({name!r})"
-    kind = _KINDS.get(fields.get("type", ""))
+    kind = KINDS.get(fields.get("type", ""))
     if kind is None:
         raise DagNNError(
             f"{what} has type {fields.get('type')!r}, which has no counterpart in a DagNN; "
-            f"types that have: {', '.join(sorted(_KINDS))}"
+            f"types that have: {', '.join(sorted(KINDS))}"
         )
     weights = _weights(fields) if kind.suffixes else []
     missing = [key for key in kind.settings if key not in {**kind.defaults, **fields}]
@@ -218,7 +219,7 @@ def _weights(fields: Fields) -> list[Any]:
     return weights
 
 
-def _keep_unused(net: DagNN, name: str, fields: Fields, kind: _Kind) -> None:
+def _keep_unused(net: DagNN, name: str, fields: Fields, kind: Kind) -> None:
     unused = {key: value for key, value in fields.items() if key not in kind.knows()}
     if not unused:
         return

@@ -6,7 +6,9 @@ The only place that knows MATLAB's axes and names.
 from .errors import MatFileError
 from .mat_file import load_matrix, read_mat
 from .network import load_network
+from .saving import save_network
 from .siamfc_pth import load_siamfc_pth, siamfc_from_state_dict
+from .simplenn_saving import save_simplenn
 from .training import TrainingFile, load_training
 from .values import MatlabObject
 
@@ -19,5 +21,7 @@ __all__ = [
     "load_siamfc_pth",
     "load_training",
     "read_mat",
+    "save_network",
+    "save_simplenn",
     "siamfc_from_state_dict",
 ]

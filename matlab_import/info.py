@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .saving import NOTES
 from .training import TrainingFile
 
 
@@ -17,7 +18,7 @@ def describe(content: TrainingFile) -> str:
         f"{len(net.layers)} layers, {len(net.vars)} variables, {len(net.params)} parameters; "
         f"inputs: {', '.join(net.get_inputs())}; outputs: {', '.join(net.get_outputs())}",
         _parameters(net),
-        "meta: " + (", ".join(net.meta) or "none"),
+        "meta: " + (", ".join(name for name in net.meta if name != NOTES) or "none"),
     ]
     if content.state:
         sections.append(_state(content.state))
@@ -56,7 +57,7 @@ def _epochs(part: str, epochs: list[dict[str, Any]]) -> str:
     if not epochs:
         return f"stats, {part}: no epochs"
     last = ", ".join(
-        f"{name} {value:.6g}" if isinstance(value, (int, float)) else f"{name} {np.shape(value)}"
+        f"{name} {value:.6g}" if np.ndim(value) == 0 else f"{name} {np.shape(value)}"
         for name, value in epochs[-1].items()
     )
     return f"stats, {part}: {len(epochs)} epochs; last: {last}"

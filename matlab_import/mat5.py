@@ -14,7 +14,7 @@ from scipy.io.matlab import MatlabObject as OldStyleObject
 
 from .errors import MatFileError
 from .mat5_check import check_mat5
-from .values import MatlabObject
+from .values import Cell, MatlabObject, StructArray
 
 
 def read_mat5(path: Path) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def _plain(value: Any) -> Any:
         items = [value[i] for i in _column_major(value)]
         if items and all(item is None for item in items):
             # What SciPy makes of a struct without fields.
-            return {} if len(items) == 1 else [{} for _ in items]
-        return [_plain(item) for item in items]
+            return {} if len(items) == 1 else StructArray([{} for _ in items], value.shape)
+        return Cell([_plain(item) for item in items], value.shape)
     if value.dtype.kind == "U":
         return _chars(value)
     # Fortran order and the file's byte order end here.
@@ -104,7 +104,11 @@ def _struct(value: np.ndarray) -> dict | list[dict]:
     elements = [
         {name: _plain(value[i][name]) for name in value.dtype.names} for i in _column_major(value)
     ]
-    return elements[0] if len(elements) == 1 else elements
+    return elements[0] if len(elements) == 1 else _array_of(elements, value)
+
+
+def _array_of(elements: list[dict], value: np.ndarray) -> StructArray:
+    return StructArray(elements, value.shape, value.dtype.names)
 
 
 def _chars(value: np.ndarray) -> str | np.ndarray:

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from .errors import MatFileError
-from .values import MatlabObject
+from .values import Cell, MatlabObject, StructArray
 
 _DTYPES = {
     "double": np.float64,
@@ -71,14 +71,15 @@ def _plain(item: h5py.Group | h5py.Dataset) -> Any:
         return _struct(item)
     if class_name == "struct":
         # Without elements or without fields there is no group; the dataset holds the size.
-        count = int(np.prod(item[()]))
-        return {} if count == 1 else [{} for _ in range(count)]
+        shape = tuple(int(n) for n in item[()])
+        count = int(np.prod(shape))
+        return {} if count == 1 else StructArray([{} for _ in range(count)], shape, _names(item))
     if item.attrs.get("MATLAB_empty", 0):
         return _empty(item, class_name)
     if class_name == "char":
         return _chars(item)
     if h5py.check_ref_dtype(item.dtype) is not None:
-        return [_plain(element) for element in _referenced(item)]
+        return Cell([_plain(element) for element in _referenced(item)], _matlab_shape(item))
     return _array(item, class_name)
 
 
@@ -87,10 +88,19 @@ def _referenced(item: h5py.Dataset) -> list[Any]:
     return [item.file[reference] for reference in np.ravel(item[()])]
 
 
-def _fields(group: h5py.Group) -> list[str]:
-    names = [
-        "".join(c.decode("ascii") for c in name) for name in group.attrs.get("MATLAB_fields", ())
+def _matlab_shape(item: h5py.Dataset) -> tuple[int, ...]:
+    shape = item.shape[::-1]
+    return shape + (1,) * (2 - len(shape))
+
+
+def _names(item: h5py.Group | h5py.Dataset) -> list[str]:
+    return [
+        "".join(c.decode("ascii") for c in name) for name in item.attrs.get("MATLAB_fields", ())
     ]
+
+
+def _fields(group: h5py.Group) -> list[str]:
+    names = _names(group)
     return names if sorted(names) == sorted(group) else list(group)
 
 
@@ -108,18 +118,20 @@ def _struct(group: h5py.Group) -> dict | list[dict]:
     if not names or not all(holds_elements(name) for name in names):
         return {name: _plain(group[name]) for name in names}
     columns = [_referenced(group[name]) for name in names]
-    return [
+    elements = [
         {name: _plain(value) for name, value in zip(names, row)}
         for row in zip(*columns, strict=True)
     ]
+    return StructArray(elements, _matlab_shape(group[names[0]]))
 
 
 def _empty(item: h5py.Dataset, class_name: str) -> Any:
     if class_name == "char":
         return ""
+    shape = tuple(int(n) for n in item[()])
     if class_name == "cell":
-        return []
-    return np.zeros(tuple(int(n) for n in item[()]), dtype=_DTYPES.get(class_name, np.float64))
+        return Cell([], shape)
+    return np.zeros(shape, dtype=_DTYPES.get(class_name, np.float64))
 
 
 def _chars(item: h5py.Dataset) -> str | np.ndarray:

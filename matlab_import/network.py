@@ -14,15 +14,29 @@ import layers  # noqa: F401  (registers every layer)
 from dagnet import DagNN, DagNNError, Layer, layer_class
 from dagnet.records import TRAIN_METHODS
 
+from . import forms
 from .axes import Convert, by_shape, parameter_axes
 from .errors import MatFileError
 from .mat_file import read_mat
+from .python_types import restore_types
+from .saving import NOTES, OPTIONAL_PARAM_FIELDS, network_struct
 from .settings import layer_settings
 from .simplenn import network_of_simple_nn
-from .values import MatlabObject, is_empty, kind, number, structs, text, texts, to_python
+from .simplenn_saving import simplenn_struct
+from .values import (
+    MatlabObject,
+    StructArray,
+    is_empty,
+    kind,
+    number,
+    structs,
+    text,
+    texts,
+    to_python,
+)
 
 # Types of the original's that have another name here.
-_TYPES = {"Sum_w": "Elefusion"}
+_TYPES = {"Sum_w": "Elefusion", "Mul": "Eltwise"}
 
 # Fields that are read. Others are kept among the unused, but for those that only mean something
 # while MATLAB runs.
@@ -59,7 +73,7 @@ def load_network(path: str | PathLike) -> DagNN:
         If there is no such file or it cannot be opened.
     """
     path = Path(path)
-    return build_network(find_network(read_mat(path), path), path)
+    return build_network(read_mat(path), path)[0]
 
 
 def find_network(variables: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -97,12 +111,66 @@ def is_dag(struct: Mapping[str, Any]) -> bool:
     return isinstance(first, dict) and "block" in first
 
 
-def build_network(struct: Mapping[str, Any], path: Path) -> DagNN:
-    """A ``DagNN`` from the struct that ``find_network`` found; errors as in ``load_network``."""
+def build_network(variables: Mapping[str, Any], path: Path) -> tuple[DagNN, dict[str, Any]]:
+    """A ``DagNN`` from the variables of a file, and its struct; errors as in ``load_network``."""
+    struct = find_network(variables, path)
     try:
-        return _dag(struct) if is_dag(struct) else network_of_simple_nn(struct)
+        if is_dag(struct):
+            net = _dag(struct)
+            _note_dag(net, struct)
+        else:
+            net = network_of_simple_nn(struct)
+            _note_simplenn(net, struct, inside=struct is not variables)
+        return net, struct
     except DagNNError as exc:
         raise MatFileError(f"{path}: {exc}") from exc
+
+
+def keep_notes(net: DagNN, layout: str, notes: Mapping[str, Any]) -> None:
+    """Keep notes on the file with the network, those that are not empty, for ``save_network``."""
+    found = {name: note for name, note in notes.items() if note}
+    if found:
+        net.meta.setdefault(NOTES, {"layout": layout}).update(found)
+
+
+def _note_dag(net: DagNN, struct: Mapping[str, Any]) -> None:
+    """Keep how the file differs from what ``save_network`` would write."""
+    entries = list(parameter_entries(struct).values())
+    fields = [f for f in OPTIONAL_PARAM_FIELDS if any(f in entry for entry in entries)]
+    # Before the comparison, which must see these fields and what is unused as they will be written.
+    net.meta[NOTES] = {"layout": "dagnn", **({"param_fields": fields} if fields else {})}
+    with warnings.catch_warnings():
+        # Of settings that MATLAB does not know; that is a matter of writing.
+        warnings.simplefilter("ignore", UserWarning)
+        written = network_struct(net)
+    original = {name: _without_derivatives(value) for name, value in struct.items()}
+    original.setdefault("meta", written["meta"])
+    note = forms.differences(written, original)
+    if not note and not fields:
+        del net.meta[NOTES]
+    keep_notes(net, "dagnn", {"net": note})
+
+
+def _without_derivatives(value: Any) -> Any:
+    """``params`` without what some files have beside the values, as large as these."""
+    if not isinstance(value, list) or not any(isinstance(e, dict) and "der" in e for e in value):
+        return value
+    entries = [{n: v for n, v in entry.items() if n != "der"} for entry in value]
+    return StructArray(entries, value.shape)
+
+
+def _note_simplenn(net: DagNN, struct: Mapping[str, Any], inside: bool) -> None:
+    """The same for ``save_simplenn``; ``inside``: the struct is the variable ``net``."""
+    entries = struct["layers"]
+    first = [e for e in ([entries] if isinstance(entries, dict) else entries) if "filters" in e]
+    old = bool(first) or "meta" not in struct
+    try:
+        written = simplenn_struct(net, old, unused=False)
+    except MatFileError:
+        # Two losses, say: such a network is written as a DagNN alone.
+        return
+    note = forms.differences(written, dict(struct))
+    keep_notes(net, "simplenn", {"inside": inside, "old": old, "net": note})
 
 
 def parameter_entries(struct: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -160,7 +228,7 @@ def _dag(struct: Mapping[str, Any]) -> DagNN:
     values = _values(struct)
     net = DagNN()
     meta = to_python(struct.get("meta", {}))
-    net.meta = meta if isinstance(meta, dict) else {}
+    net.meta = restore_types(meta) if isinstance(meta, dict) else {}
     for entry in _layer_entries(struct):
         _add_layer(net, entry, values)
     net.rebuild()

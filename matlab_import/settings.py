@@ -82,7 +82,9 @@ def _loss_options(value: Any) -> dict[str, Any]:
     rest: list[Any] = []
     for name, option in zip(options[::2], options[1::2]):
         key = str(name).lower()
-        if key == "instanceweights":
+        if key == "instanceweights" and isinstance(option, str):
+            settings["instance_weights"] = option  # 'balanced', of a network made here
+        elif key == "instanceweights":
             if not isinstance(option, np.ndarray):
                 raise MatFileError(f"instance weights: expected an array, found {kind(option)}")
             if option.size:
@@ -96,6 +98,13 @@ def _loss_options(value: Any) -> dict[str, Any]:
     return {**settings, "opts": tuple(rest)}
 
 
+def _window(value: Any) -> dict[str, Any]:
+    """The constant of the public DSiam's ``Mul``: (H, W), or (H, W, C) to (C, H, W)."""
+    if not isinstance(value, np.ndarray) or value.ndim > 3:
+        raise MatFileError(f"saliencywindow: expected (H, W) or (H, W, C), found {kind(value)}")
+    return {"constant": value if value.ndim == 2 else tensor(value)[0]} if value.size else {}
+
+
 # Properties whose numbers are about axes, by type of layer.
 _SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("dagnn.Conv", "size"): _size,
@@ -106,6 +115,7 @@ _SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("dagnn.Concat", "numInputs"): lambda value: {},
     ("dagnn.Sum", "numInputs"): lambda value: {},
     ("dagnn.Loss", "opts"): _loss_options,
+    ("Eltwise", "saliencywindow"): _window,
 }
 
 

@@ -12,6 +12,7 @@ from dagnet.simplenn import from_simple_nn
 
 from .axes import parameter_axes
 from .errors import MatFileError
+from .python_types import restore_types
 from .settings import python_name, setting_value
 from .values import is_empty, kind, to_python
 
@@ -68,7 +69,7 @@ def _weight(place: int, type_name: str, index: int, value: Any) -> np.ndarray | 
 
 def _meta(struct: Mapping[str, Any]) -> dict[str, Any]:
     meta = to_python(struct.get("meta", {}))
-    meta = dict(meta) if isinstance(meta, dict) else {}
+    meta = restore_types(dict(meta)) if isinstance(meta, dict) else {}
     for name in ("classes", "normalization"):
         if name in struct:
             meta[name] = to_python(struct[name])

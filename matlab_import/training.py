@@ -11,10 +11,19 @@ import numpy as np
 
 from dagnet import DagNN
 
+from . import forms
 from .axes import Convert, by_shape
 from .errors import MatFileError
+from .from_python import from_python
 from .mat_file import read_mat
-from .network import build_network, find_network, is_dag, parameter_converters, parameter_entries
+from .network import (
+    build_network,
+    is_dag,
+    keep_notes,
+    parameter_converters,
+    parameter_entries,
+)
+from .saving import state_struct, stats_struct
 from .values import is_empty, kind, structs, to_python
 
 
@@ -46,8 +55,7 @@ def load_training(path: str | PathLike) -> TrainingFile:
     """
     path = Path(path)
     variables = read_mat(path)
-    struct = find_network(variables, path)
-    net = build_network(struct, path)
+    net, struct = build_network(variables, path)
     state = _optional_struct(variables, "state", path)
     if "solverState" in state and is_dag(struct):
         entries = state.pop("solverState")
@@ -57,7 +65,26 @@ def load_training(path: str | PathLike) -> TrainingFile:
         for part, epochs in _optional_struct(variables, "stats", path).items()
     }
     converted = {k: v if k == "solver_state" else to_python(v) for k, v in state.items()}
+    _note_training(net, struct, variables, converted, stats)
     return TrainingFile(net, converted, stats)
+
+
+def _note_training(
+    net: DagNN,
+    struct: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    state: Mapping[str, Any],
+    stats: Mapping[str, Any],
+) -> None:
+    """Keep how state and statistics of the file differ from what would be written."""
+    layout = "dagnn" if is_dag(struct) else "simplenn"
+    notes = {}
+    if state:
+        written = state_struct(net, state) if is_dag(struct) else from_python(state, "state")
+        notes["state"] = forms.differences(written, dict(variables["state"]))
+    if stats:
+        notes["stats"] = forms.differences(stats_struct(stats), dict(variables["stats"]))
+    keep_notes(net, layout, notes)
 
 
 def _optional_struct(variables: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -92,6 +119,6 @@ def _entry(entry: Any, convert: Convert) -> Any:
             else to_python(value)
             for name, value in entry.items()
         }
-    if is_empty(entry) or not np.any(entry):
+    if is_empty(entry) or (entry.size == 1 and not entry.item()):
         return None
     return convert(entry)

@@ -8,20 +8,20 @@ MATLAB                     here
 numeric, logical           ndarray with MATLAB's axes, two or more of them, in MATLAB's class
                            (a scalar is an array of shape (1, 1), ``[]`` one of shape (0, 0))
 char                       ``str``; with several rows, a list of them in a 1-D array of ``str``
-cell                       ``list``, in column-major order
+cell                       ``Cell``, a ``list`` in column-major order that knows its size
 struct of size 1 x 1       ``dict``, fields in order
-struct array               ``list`` of ``dict``
+struct array               ``StructArray``, a ``list`` of ``dict`` that knows its size and fields
 object, function handle    ``MatlabObject``
 =========================  =================================================================
 
 MATLAB has no scalars and no vectors: a struct array of one element is a struct, a cell of one
 string is a cell. A reader that wants many therefore asks with ``structs`` or ``texts``, and one
-that wants a number asks with ``number``.
+that wants a number asks with ``number``. The writers take the same form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,28 @@ class MatlabObject:
     """Stands for an instance of a MATLAB class, or a function handle: its data cannot be used."""
 
     class_name: str
+
+
+class Cell(list):
+    """A cell: its elements in column-major order, and its size; ``1 x n`` if none is given."""
+
+    def __init__(self, elements: Iterable[Any] = (), shape: tuple[int, ...] | None = None):
+        super().__init__(elements)
+        self.shape = shape or ((1, len(self)) if self else (0, 0))
+
+
+class StructArray(list):
+    """A struct array: its elements in column-major order, its size, and the names of its fields."""
+
+    def __init__(
+        self,
+        elements: Iterable[dict[str, Any]] = (),
+        shape: tuple[int, ...] | None = None,
+        fields: Iterable[str] = (),
+    ):
+        super().__init__(elements)
+        self.shape = shape or ((1, len(self)) if self else (0, 0))
+        self.fields = tuple(self[0]) if self else tuple(fields)
 
 
 def kind(value: Any) -> str:
@@ -126,9 +148,9 @@ def number(value: Any, what: str) -> float:
 def to_python(value: Any) -> Any:
     """A value in ordinary Python form, for ``meta``, statistics and options.
 
-    Scalars become ``int``, ``float`` or ``bool`` (a double stays a ``float``), containers keep
-    their nature, arrays keep MATLAB's axes. An object or function handle becomes the text
-    ``'<MATLAB object of class ...>'``.
+    Scalars become numbers: ``float`` or ``bool``, and those of other classes NumPy's of their type
+    (``np.float32`` for a single). Containers keep their nature, arrays keep MATLAB's axes. An
+    object or function handle becomes the text ``'<MATLAB object of class ...>'``.
     """
     if isinstance(value, Mapping):
         return {name: to_python(v) for name, v in value.items()}
@@ -139,5 +161,5 @@ def to_python(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
         return value.tolist()
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "biuf":
-        return value.item()
+        return value.item() if value.dtype in (np.float64, np.bool_) else value.reshape(-1)[0]
     return value

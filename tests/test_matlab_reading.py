@@ -38,7 +38,7 @@ VALUES = {
 
 def assert_same(found, expected, where="value"):
     """The same values in the same containers, with the same classes and axes."""
-    assert type(found) is type(expected), f"{where}: {kind(found)}, expected {kind(expected)}"
+    assert isinstance(found, type(expected)), f"{where}: {kind(found)}, expected {kind(expected)}"
     if isinstance(expected, dict):
         assert list(found) == list(expected), where
         for name in expected:
