@@ -2,7 +2,7 @@
 a centre that is given.
 
 Not to be confused with MatConvNet's ``dagnn.Crop``, which cuts one variable to the size of
-another.
+another: that is ``layers.CropLike``, in ``layers/crop_like.py``. This one's type name is ``Crop``.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def _cells(scores: Any) -> tuple[Any, Any]:
 class Crop(Layer):
     """Cut a square patch out of a frame, around the peak of a response (DSiam, Figure 1 of the
     supplement), or around a given centre.
+
+    Not ``dagnn.Crop``: that is ``CropLike``.
 
     Inputs
     ------

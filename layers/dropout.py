@@ -69,8 +69,9 @@ class DropOut(ElementWise):
 
     Notes
     -----
-    As in the original, ``reset`` (which ``DagNN.reset``, ``move`` and the end of an epoch call)
-    forgets the mask and clears ``frozen``. A checkpoint within an epoch keeps a frozen mask.
+    As in the original, ``reset`` forgets the mask and clears ``frozen``; ``DagNN.reset`` and
+    ``move`` call it, and the training loop around every epoch. A checkpoint within an epoch keeps
+    a frozen mask.
     """
 
     backward_uses_inputs: ClassVar[bool] = False

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from dagnet import Context, DagNN
+from dagnet import SGD, Batch, Callback, Context, DagNN, TrainOptions, train_dag
 from errors import prove
 from golden import assert_passes, golden
-from layers import DropOut, dropout, dropout_mask
+from layers import Conv, DropOut, Loss, dropout, dropout_mask
 from suite import check_derivatives, over_kinds
 
 
@@ -120,6 +120,49 @@ def test_a_checkpoint_keeps_a_frozen_mask(rng):
     loaded.load_statistics_state({k: float(v) for k, v in state.items()})
     np.testing.assert_array_equal(loaded.forward([x], [], context(4))[0][0], y)
     assert DropOut().statistics_state() is None
+
+
+class Interrupt(Callback):
+    """Ctrl-C after the second step of the second epoch."""
+
+    def after_step(self, mode, epoch, step, steps, stats):
+        if (epoch, step) == (2, 2):
+            raise KeyboardInterrupt
+
+
+def train(folder, seed=0, callbacks=()):
+    """Two epochs of three steps; returns the filters, bit for bit."""
+    rng = np.random.default_rng(3)
+    images = rng.standard_normal((6, 2, 5, 4)).astype(np.float32)
+    labels = np.sign(rng.standard_normal((6, 1, 3, 2))).astype(np.float32)
+    net = DagNN()
+    net.add_layer("drop", DropOut(rate=0.4), "x", "d")
+    net.add_layer("conv", Conv(size=(1, 2, 3, 3)), "d", "y", ["f", "b"])
+    net.add_layer("loss", Loss(loss="logistic"), ["y", "c"], "objective")
+    net.init_params(1)
+    options = TrainOptions(
+        exp_dir=folder,
+        batch_size=2,
+        num_epochs=2,
+        learning_rate=0.1,
+        solver=SGD(0.9),
+        checkpoint_every=1,
+        random_seed=seed,
+    )
+
+    def batch(indexes, mode, epoch):
+        return Batch({"x": images[indexes], "c": labels[indexes]})
+
+    net, _ = train_dag(net, batch, range(6), options=options, callbacks=callbacks)
+    return net.get_param("f").value.tobytes()
+
+
+def test_a_run_that_is_interrupted_goes_on_with_the_same_masks(tmp_path):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", callbacks=[Interrupt()])
+    assert train(tmp_path / "broken") == whole
+    assert train(tmp_path / "other", seed=1) != whole
 
 
 def test_one_layer_in_two_places_has_two_masks_and_their_derivatives(rng):
