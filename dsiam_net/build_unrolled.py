@@ -8,17 +8,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dagnet import DagNN
+from dagnet import DagNN, TrainState
 
 from .cli import make_parser, run_command
 from .listing import summary, write_listing
+from .network_files import write_network_file
 from .options import add_network_options, complete_options, make_network
 
 
-def write_network(net: DagNN, options: argparse.Namespace) -> None:
-    """Write what the options ``--out``, ``--json`` and ``--draw`` ask for."""
+def write_network(net: DagNN, options: argparse.Namespace, state: TrainState | None = None) -> None:
+    """Write what the options ``--out``, ``--json`` and ``--draw`` ask for.
+
+    ``state`` is that of the training; ``--out FILE.mat`` holds it too.
+    """
     if options.out:
-        net.save(options.out)
+        write_network_file(net, options.out, state)
     if options.json:
         write_listing(net, options.json)
     if options.draw:

@@ -79,7 +79,12 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random")
     group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
-    group.add_argument("--out", metavar="FILE.npz", help="write the network here")
+    group.add_argument(
+        "--out",
+        metavar="FILE.npz",
+        help="write the network here; FILE.mat is MatConvNet's format, with the solver's state "
+        "and the statistics after training",
+    )
     group.add_argument("--json", metavar="FILE", help="write layers and parameters here, as JSON")
     group.add_argument(
         "--draw", metavar="FILE.svg", help="draw one frame, and the frames as a chain, here"

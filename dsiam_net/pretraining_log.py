@@ -12,6 +12,7 @@ import numpy as np
 from dagnet import Callback, CheckpointError, DagNN, TrainState, atomic_write, load_checkpoint
 from dagnet.checkpoint import epoch_path
 
+from .network_files import write_network_file
 from .pretraining import FIGURES, best_epoch, without_losses
 from .training_log import Progress
 
@@ -92,7 +93,8 @@ class EpochLog(Callback):
 
 class SaveWeights(Callback):
     """Writes the network without its losses: ``siamfc.npz`` of the epoch whose validation error is
-    least, ``siamfc-last.npz`` of the last one. Solver state stays in the checkpoints.
+    least, ``siamfc.mat`` beside it in MatConvNet's format, ``siamfc-last.npz`` of the last epoch.
+    Solver state stays in the checkpoints.
 
     What a run that was killed did not come to write is written when it goes on.
     """
@@ -122,7 +124,10 @@ class SaveWeights(Callback):
             "validation": {name: validation[name] for name in FIGURES if name in validation},
             "settings": state.settings,
         }
-        trained.save(path)
+        if path.name == BEST:
+            # Before the native file, which tells what is written when a run was killed.
+            write_network_file(trained, path.with_suffix(".mat"))
+        write_network_file(trained, path)
 
 
 def _epoch_of(path: Path) -> int | None:
