@@ -305,8 +305,8 @@ class ROIPooling(Layer):
             )
         self.subdivisions = size
         matrix = affine_transform(self.transform)
-        if np.size(self.transform) == 6:
-            self.transform = tuple(tuple(row) for row in matrix.tolist())
+        if matrix.size == np.size(self.transform):
+            self.transform = matrix
 
     def forward(self, inputs, params, context):
         x, rois = inputs

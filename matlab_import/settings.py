@@ -98,6 +98,26 @@ def _loss_options(value: Any) -> dict[str, Any]:
     return {**settings, "opts": tuple(rest)}
 
 
+# Options of vl_nnpdist, which override the properties of the same meaning.
+_DISTANCE_SETTINGS = {"noroot": "no_root", "epsilon": "epsilon", "aggregate": "aggregate"}
+
+
+def _distance_options(value: Any) -> dict[str, Any]:
+    """Options of ``vl_nnpdist`` in a distance, pairs of names and values: all are settings here."""
+    options = list(value) if isinstance(value, list) else []
+    settings: dict[str, Any] = {}
+    rest: list[Any] = []
+    for name, option in zip(options[::2], options[1::2]):
+        key = str(name).lower()
+        if key == "instanceweights" and isinstance(option, np.ndarray):
+            settings["instance_weights"] = tensor(option) if option.size else None
+        elif key in _DISTANCE_SETTINGS:
+            settings[_DISTANCE_SETTINGS[key]] = setting_value(option)
+        else:
+            rest += [name, setting_value(option)]
+    return {**settings, "opts": tuple(rest)}
+
+
 def _window(value: Any) -> dict[str, Any]:
     """The constant of the public DSiam's ``Mul``: (H, W), or (H, W, C) to (C, H, W)."""
     if not isinstance(value, np.ndarray) or value.ndim > 3:
@@ -115,6 +135,7 @@ _SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("dagnn.Concat", "numInputs"): lambda value: {},
     ("dagnn.Sum", "numInputs"): lambda value: {},
     ("dagnn.Loss", "opts"): _loss_options,
+    ("dagnn.PDist", "opts"): _distance_options,
     ("Eltwise", "saliencywindow"): _window,
 }
 
