@@ -126,3 +126,13 @@ def test_equals_vl_nnbilinearsampler(case):
     result = assert_passes(case)
     # Where the original's bounds hold the layer itself is compared.
     assert any(c.what.startswith("y where") for c in result.comparisons)
+
+
+@golden("layers_vl_nnbilinearsampler")
+def test_the_original_has_no_values_a_cell_above_and_left_of_the_features(case):
+    x, grid = case.tensor("x"), case.matlab("grid").transpose(3, 0, 1, 2)
+    difference = abs(bilinear_sampler(x, grid) - case.tensor("y")).max(axis=1)
+    rows, columns = ((grid[:, a] + 1) * (x.shape[2 + a] - 1) / 2 for a in (0, 1))
+    lost = (np.floor(rows) == -1) | (np.floor(columns) == -1)
+    assert difference[~lost].max() < 1e-5 and difference[lost].max() > 0.1
+    assert not case.tensor("y").max(axis=1)[lost].any()
