@@ -34,8 +34,7 @@ def concat(inputs: Sequence[Any], dim: int = 1) -> Any:
     """
     first = inputs[0]
     for place, x in enumerate(inputs):
-        expected = (*first.shape[:dim], x.shape[dim], *first.shape[dim + 1 :]) if x.ndim == 4 else 0
-        if first.ndim != 4 or x.shape != expected:
+        if first.ndim != 4 or x.ndim != 4 or _others(x, dim) != _others(first, dim):
             raise ShapeError(
                 f"expected features (N, C, H, W) that differ in {AXES[dim]} alone, received shape "
                 f"{tuple(x.shape)} beside the first input's {tuple(first.shape)}",
@@ -43,6 +42,10 @@ def concat(inputs: Sequence[Any], dim: int = 1) -> Any:
             )
     arrays = [x.astype(first.dtype, copy=False) for x in inputs]
     return get_array_module(first).concatenate(arrays, axis=dim)
+
+
+def _others(x: Any, dim: int) -> tuple[int, ...]:
+    return (*x.shape[:dim], *x.shape[dim + 1 :])
 
 
 def concat_backward(der_y: Any, lengths: Sequence[int], dim: int = 1) -> list[Any]:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from dagnet import Size
+from layers import conv_transpose
 from mat_networks import layer, load_without_warning, number, param, row
-from mat_writers import WRITERS
+from mat_writers import WRITERS, Cell
 from matlab_import import load_network
 
 FALSE, TRUE = np.array([[False]]), np.array([[True]])
@@ -110,3 +111,26 @@ def test_weights_that_matlab_squeezed_get_their_axes_back(tmp_path, rng):
     factor = content["params"][0]["value"] * content["params"][1]["value"]
     np.testing.assert_allclose(y[:, :, ::2, ::2], x * factor, rtol=1e-6)
     assert y.shape == (1, 1, 3, 3) and not y[:, :, 1].any()
+
+
+@pytest.mark.parametrize("version", WRITERS)
+def test_a_chain_of_simplenn_upsamples_and_drops(tmp_path, rng, version):
+    filters, biases = draw(rng, 4, 4, 3, 2), draw(rng, 1, 3)
+    chain = [
+        {"type": "convt", "name": "up", "weights": Cell([filters, biases]), "upsample": number(2),
+         "crop": row(1, 1, 1, 1)},
+        {"type": "sigmoid", "name": "sig"},
+        {"type": "dropout", "name": "drop", "rate": number(0.1)},
+    ]  # fmt: skip
+    WRITERS[version](tmp_path / "net.mat", {"net": {"layers": Cell(chain), "meta": {}}})
+    net = load_without_warning(tmp_path / "net.mat")
+    assert [r.type for r in net.layers] == ["dagnn.ConvTranspose", "dagnn.Sigmoid", "dagnn.DropOut"]
+    assert net.get_layer("up").block.size == (2, 3, 4, 4)
+    net.mode = "test"
+    x = draw(rng, 1, 2, 3, 5)
+    net.eval({"x0": x})
+    up = conv_transpose(
+        x, filters.transpose(3, 2, 0, 1), biases[0], upsample=(2, 2), crop=(1, 1, 1, 1)
+    )
+    np.testing.assert_allclose(net.get_var("x3").value, 1 / (1 + np.exp(-up)), rtol=1e-5)
+    assert net.get_var("x3").value.shape == (1, 3, 6, 10)
