@@ -45,6 +45,18 @@ BLOCKS = {
     "eltwise of two": (layers.Eltwise(operation="max"), 2, 1, 0),
     "elefusion": (layers.Elefusion(num_maps=3), 3, 1, 2),
     "crop": (layers.Crop(size=31, side="exemplar", mode="soft", temperature=0.5), 5, 2, 0),
+    "norm offset": (layers.NormOffset(param=(0.25, 0.75)), 1, 1, 0),
+    "spatial norm": (layers.SpatialNorm(param=(3, 2, 0.5, 0.75)), 1, 1, 0),
+    "normalisation by a norm": (layers.NormalizeLp(p=4, dimensions=(0, 2)), 1, 1, 0),
+    "distance": (layers.PDist(p=3, no_root=True, instance_weights=WEIGHTS), 2, 1, 0),
+    "roi pooling": (
+        layers.ROIPooling(method="avg", subdivisions=2, transform=[[0, 1, 0], [1, 0, 0]]),
+        2,
+        1,
+        0,
+    ),
+    "affine grid": (layers.AffineGridGenerator(ho=3, wo=4), 1, 1, 0),
+    "scaling grid": (layers.UniformScalingGridGenerator(ho=3, wo=4), 1, 1, 0),
 }
 
 
