@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagnet import SGD, Callback, DagNN, ReadAhead, TrainOptions, TrainState, train_dag
+from dagnet import Callback, DagNN, ReadAhead, TrainOptions, TrainState, train_dag
 from dagnet.backend import DEVICES
 
 from .augmentation import Published
@@ -33,6 +33,13 @@ from .pretraining import (
 )
 from .pretraining_log import BEST, LAST, EpochLog, PairProgress, SaveWeights, StepLog
 from .siamfc import make_siamfc
+from .solver_options import (
+    LATER_OPTIONS,
+    add_solver_options,
+    complete_solver,
+    make_solver,
+    without_later,
+)
 from .training import learning_rates
 from .weights import load_weights
 
@@ -121,7 +128,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         help="of the first and the last epoch, equal ratios between",
     )
     group.add_argument("--weight-decay", type=float, default=5e-4, help="of parameters that decay")
-    group.add_argument("--momentum", type=float, default=0.9, help="of the solver")
+    add_solver_options(group)
     group.add_argument("--batch-size", type=int, default=8, help="pairs a step")
     group.add_argument(
         "--patience",
@@ -242,10 +249,10 @@ def train_options(options: argparse.Namespace) -> TrainOptions:
         num_epochs=options.epochs,
         learning_rate=learning_rates(*options.learning_rate, options.epochs),
         weight_decay=options.weight_decay,
-        solver=SGD(momentum=options.momentum),
+        solver=make_solver(options),
         random_seed=options.seed,
         checkpoint_every=options.checkpoint_every,
-        settings=settings,
+        settings=without_later(settings, LATER_OPTIONS),
     )
 
 
@@ -284,6 +291,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_options(parser)
     options = parser.parse_args(argv)
+    complete_solver(options)
     print_settings(options)
     directory = Path(options.exp_dir)
     source = make_source(options)

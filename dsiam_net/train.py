@@ -9,13 +9,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagnet import SGD, DagNN, ReadAhead, TrainOptions, train_dag
+from dagnet import DagNN, ReadAhead, TrainOptions, train_dag
 
 from .build_unrolled import write_network
 from .cli import make_parser, memory_size, pattern_factor, print_settings, run_command
 from .clips import ClipSampler, ListedClips
 from .options import add_network_options, complete_options, make_network
 from .sequences import find_sequences
+from .solver_options import LATER_OPTIONS as LATER_SOLVER_OPTIONS
+from .solver_options import add_solver_options, complete_solver, make_solver, without_later
 from .synthetic import SyntheticVideos
 from .training import (
     KeepLambdasPositive,
@@ -35,7 +37,12 @@ FREE_OPTIONS = (
 
 # Options that came later, with their defaults: checkpoints name them where they differ, so that
 # one that was written before goes on with the defaults.
-LATER_OPTIONS = {"crops": RESPONSE, "center_jitter": 0.0, "param_rates": ()}
+LATER_OPTIONS = {
+    "crops": RESPONSE,
+    "center_jitter": 0.0,
+    "param_rates": (),
+    **LATER_SOLVER_OPTIONS,
+}
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +87,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "as *_lambda=0.01",
     )
     group.add_argument("--weight-decay", type=float, default=5e-4, help="of parameters that decay")
-    group.add_argument("--momentum", type=float, default=0.9, help="of the solver")
+    add_solver_options(group)
     group.add_argument(
         "--center-jitter",
         type=float,
@@ -129,7 +136,7 @@ def train_options(options: argparse.Namespace, net: DagNN) -> TrainOptions:
         num_epochs=options.epochs,
         learning_rate=learning_rates(*options.learning_rate, options.epochs),
         weight_decay=options.weight_decay,
-        solver=SGD(momentum=options.momentum),
+        solver=make_solver(options),
         random_seed=options.seed,
         der_outputs=dict.fromkeys(objectives(net), 1),
         checkpoint_every=options.checkpoint_every,
@@ -143,11 +150,8 @@ def settings_to_keep(options: argparse.Namespace) -> dict[str, object]:
 
     One list of clips is its name, as in checkpoints of the time when there could be but one.
     """
-    kept = {
-        name: value
-        for name, value in vars(options).items()
-        if name not in FREE_OPTIONS and not (name in LATER_OPTIONS and value == LATER_OPTIONS[name])
-    }
+    chosen = {name: value for name, value in vars(options).items() if name not in FREE_OPTIONS}
+    kept = without_later(chosen, LATER_OPTIONS)
     if options.clips is not None and len(options.clips) == 1:
         kept["clips"] = options.clips[0]
     return kept
@@ -164,13 +168,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_training_options(parser)
     options = parser.parse_args(argv)
     complete_options(options)
+    complete_solver(options)
     clips, count = make_clips(options)
     net = make_network(options)
     scale_learning_rates(net, options.param_rates)
     print_settings(options)
     get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
     with Progress() as progress, ReadAhead(get_batch) as reader:
-        net, _ = train_dag(
+        net, state = train_dag(
             net,
             reader,
             range(count),
@@ -182,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 progress,
             ],
         )
-    write_network(net, options)
+    write_network(net, options, state)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from dsiam_net import pretrain
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.crops import CropError, Track, write_crops
 from dsiam_net.pretraining_log import EPOCH_COLUMNS, StepLog, read_steps
+from dsiam_net.solver_options import complete_solver
+from matlab_import import load_network
 from pair_sources import Blobs
 from tiny import CHANNELS
 
@@ -84,6 +86,9 @@ def test_the_weights_are_those_of_the_epoch_that_validates_best(source, tmp_path
     assert_same(params(tmp_path / "siamfc.npz"), params(tmp_path / f"net-epoch-{best}.npz"))
     meta = DagNN.load(tmp_path / "siamfc.npz").meta["pretraining"]
     assert meta["validation"]["errdisp"] == min(errors)
+    matlab = load_network(tmp_path / "siamfc.mat")
+    assert_same({p.name: p.value for p in matlab.params}, params(tmp_path / "siamfc.npz"))
+    assert matlab.meta["pretraining"]["epoch"] == best
     # What a run did not come to write is written when its command is given again.
     (tmp_path / "siamfc.npz").unlink()
     pretrain.main(arguments(tmp_path, "--epochs", 3, "--learning-rate", 1e-2, 1e-2))
@@ -173,6 +178,21 @@ def test_other_options_are_refused_for_a_run_that_goes_on(source, tmp_path):
     assert (tmp_path / "earlier-1" / "net-epoch-1.npz").is_file()
 
 
+@pytest.mark.parametrize("solver", ["adam", "adagrad", "adadelta", "rmsprop"])
+def test_every_solver_trains_and_goes_on(source, tmp_path, solver):
+    rate = ("--learning-rate", "1e-3", "1e-3")
+    chosen = (*rate, "--solver", solver)
+    pretrain.main(arguments(tmp_path / "whole", *chosen))
+    pretrain.main(arguments(tmp_path / "broken", *chosen, "--epochs", 1))
+    first, second = (
+        params(tmp_path / "whole" / f"net-epoch-{epoch}.npz")["conv5f"] for epoch in (1, 2)
+    )
+    assert np.isfinite(second).all() and not np.array_equal(first, second)
+    pretrain.main(arguments(tmp_path / "broken", *chosen))
+    ends = [params(tmp_path / folder / "net-epoch-2.npz") for folder in ("whole", "broken")]
+    assert_same(*ends)
+
+
 @pytest.mark.parametrize(
     "wrong", [("--grayscal", "0.1"), ("--colour", "1"), ("--augmentation", "much")]
 )
@@ -192,6 +212,9 @@ def test_unknown_options_and_abbreviations_are_refused(tmp_path, wrong):
         (("--instance-size", 151), "odd number of them"),
         (("--init", "missing.npz"), "no such file of weights"),
         (("--learning-rate", -1, 1), "must be positive numbers"),
+        (("--rho", 0.9), "--rho is a setting of adagrad, adadelta, rmsprop, not of --solver sgd"),
+        (("--solver", "adadelta", "--nesterov"), "--nesterov is a setting of sgd"),
+        (("--solver", "adam", "--beta1", 1), "beta1 must lie in"),
     ],
 )
 def test_bad_values_are_refused_with_what_to_do(source, tmp_path, wrong, message):
@@ -203,12 +226,15 @@ def test_the_defaults_are_those_of_experiment_m():
     parser = pretrain.make_parser("test", "")
     pretrain.add_options(parser)
     options = parser.parse_args(["--crops", "x"])
+    complete_solver(options)
     assert pretrain.pair_counts(options) == (47880, 5320)
     chosen = {
         "epochs": 50,
         "batch_size": 8,
         "weight_decay": 5e-4,
+        "solver": "sgd",
         "momentum": 0.9,
+        "nesterov": False,
         "instance_size": 239,
         "frame_range": 100,
         "grayscale": None,

@@ -17,6 +17,7 @@ from dsiam_net.sequences import find_sequences
 from dsiam_net.siamfc import make_siamfc
 from dsiam_net.training_log import read_log
 from golden import ROOT
+from matlab_import import load_training, read_mat
 from tiny import CHANNELS, smooth_clip
 
 
@@ -57,7 +58,12 @@ def params(path):
 
 
 def momenta(path):
-    return load_checkpoint(path)[1].solver_state
+    """What the solver keeps, an array or several for each parameter."""
+    found = {}
+    for name, held in load_checkpoint(path)[1].solver_state.items():
+        parts = held if isinstance(held, dict) else {"": held}
+        found |= {(name, part): value for part, value in parts.items()}
+    return found
 
 
 def assert_same(first, second):
@@ -82,6 +88,25 @@ def test_training_writes_checkpoints_log_curve_and_network(weights, data, tmp_pa
     before = {p.name: p.value for p in DagNN.load(weights).params}
     assert not np.array_equal(before["conv3f"], trained["conv3f"])
     assert np.array_equal(before["adjust_f"], trained["adjust_f"])
+
+
+def test_a_mat_file_holds_the_trained_network_its_solver_state_and_statistics(
+    weights, data, tmp_path
+):
+    out = tmp_path / "trained.mat"
+    train.main(arguments(weights, data, tmp_path / "run", "--out", out))
+    net, state, stats = load_training(out)
+    trained, last = load_checkpoint(tmp_path / "run" / "net-epoch-2.npz")
+    assert_same({p.name: p.value for p in net.params}, {p.name: p.value for p in trained.params})
+    assert net.meta["unrolled"] == trained.meta["unrolled"]
+    assert [e["objective"] for e in stats["train"]] == [e["objective"] for e in last.stats["train"]]
+    for parameter, entry in zip(net.params, state["solver_state"], strict=True):
+        expected = last.solver_state.get(parameter.name)
+        assert np.array_equal(0 if entry is None else entry, 0 if expected is None else expected)
+    # The momentum of a convolution has MATLAB's axes in the file.
+    raw = read_mat(out)["state"]["solverState"]
+    place = net.get_param_index("conv1f")
+    assert np.array_equal(raw[place][:, :, 1, 2], last.solver_state["conv1f"][2, 1])
 
 
 def test_clips_of_several_files_are_trained_on_in_turn(weights, data, tmp_path, monkeypatch):
@@ -117,9 +142,10 @@ class Stop(BaseException):
 
 # The third frame is the first whose crops the jitter moves.
 FORCED = ("--crops", "ground-truth", "--frames", "3", "--center-jitter", "8")
+ADAM = ("--solver", "adam", "--beta1", "0.8")
 
 
-@pytest.mark.parametrize("step, options", [(1, ()), (2, ()), (3, ()), (1, FORCED), (2, FORCED)])
+@pytest.mark.parametrize("step, options", [(1, ()), (2, ADAM), (3, ()), (1, FORCED), (2, FORCED)])
 def test_a_run_that_was_stopped_goes_on_to_equal_bits(
     weights, data, tmp_path, monkeypatch, step, options
 ):
@@ -178,6 +204,26 @@ def test_another_set_of_options_does_not_continue_a_run(weights, data, tmp_path)
     train.main(arguments(weights, data, tmp_path, "--epochs", "1"))
     with pytest.raises(Exception, match=r"momentum was 0.9, is 0.5"):
         train.main(arguments(weights, data, tmp_path, "--momentum", "0.5"))
+
+
+def test_a_run_has_the_settings_of_its_solver_and_no_others(weights, data, tmp_path):
+    one = ("--epochs", "1", "--num-clips", "1")
+    train.main(arguments(weights, data, tmp_path / "sgd", *one))
+    state = load_checkpoint(tmp_path / "sgd" / "net-epoch-1.npz")[1]
+    # As it was written when there was no other solver.
+    assert state.settings["momentum"] == 0.9
+    assert not {"solver", "nesterov", "beta1", "epsilon", "rho"} & state.settings.keys()
+    train.main(arguments(weights, data, tmp_path / "rms", *one, "--solver", "rmsprop"))
+    state = load_checkpoint(tmp_path / "rms" / "net-epoch-1.npz")[1]
+    assert (state.settings["solver"], state.settings["rho"], state.solver) == (
+        *("rmsprop", 0.99),
+        "RMSProp",
+    )
+    with pytest.raises(CheckpointError, match="solver was not set, is 'rmsprop'"):
+        train.main(arguments(weights, data, tmp_path / "sgd", "--solver", "rmsprop"))
+    with pytest.raises(ValueError, match="--momentum is a setting of sgd"):
+        train.main(arguments(weights, data, tmp_path / "x", *ADAM, "--momentum", "0.9"))
+    assert not (tmp_path / "x").exists()
 
 
 def test_crops_from_the_ground_truth_train_and_their_options_stay_those_of_the_run(
