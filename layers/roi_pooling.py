@@ -142,22 +142,31 @@ def max_roi_pool(x: Any, tiles: Tiles) -> tuple[Any, Any]:
     for region in _regions(tiles):
         plane, left = candidates[region.image, :, :, region.all_columns], region.all_columns.start
         # The topmost winner of each column of a tile, then the leftmost of those.
-        places, values = [], []
+        lines = []
         for rows in region.rows:
-            part = plane[:, rows]
-            row = part.argmax(axis=1)
-            values.append(xp.take_along_axis(part, row[:, None], axis=1))
-            places.append(((row + rows.start) * width)[:, None])
-        values, places = xp.concatenate(values, axis=1), xp.concatenate(places, axis=1)
+            cells = range(rows.start, rows.stop)
+            lines.append(_first_largest((plane[:, r], r * width) for r in cells))
+        values, places = (xp.stack(part, axis=1) for part in zip(*lines))
         for j, columns in zip(region.column_tiles, region.columns):
-            column = values[:, :, columns].argmax(axis=2)[:, :, None] + columns.start
-            value = xp.take_along_axis(values, column, axis=2)
-            place = xp.take_along_axis(places, column, axis=2) + column + left
-            y[region.index, :, region.row_tiles, j] = value[:, :, 0]
-            winners[region.index, :, region.row_tiles, j] = xp.where(
-                value > -np.inf, place, NOWHERE
-            )[:, :, 0]
+            cells = range(columns.start, columns.stop)
+            value, place = _first_largest(
+                (values[:, :, c], places[:, :, c] + (left + c)) for c in cells
+            )
+            tile = (region.index, slice(None), region.row_tiles, j)
+            y[tile] = value
+            winners[tile] = xp.where(value > -np.inf, place, NOWHERE)
     return y, winners
+
+
+def _first_largest(candidates: Iterator[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Of pairs (values, places) the largest values and their places; of equal ones the first."""
+    values, places = next(candidates)
+    xp = get_array_module(values)
+    places = xp.zeros(values.shape, np.int32) + places
+    for value, place in candidates:
+        larger = value > values
+        values, places = xp.where(larger, value, values), xp.where(larger, place, places)
+    return values, places
 
 
 def max_roi_pool_backward(
@@ -224,7 +233,7 @@ def _cells(tiles: Tiles) -> np.ndarray:
 
 
 class _Region(NamedTuple):
-    """The tiles of one region that are not empty; those that are lie outside, so they are in a row.
+    """The tiles of one region that are not empty. Empty ones lie outside, the others side by side.
 
     ``row_tiles`` and ``column_tiles`` say which tiles these are; ``rows`` their rows in the
     plane, ``columns`` their columns among ``all_columns``.
