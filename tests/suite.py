@@ -112,8 +112,8 @@ def check_derivatives(
             # Along a random direction the derivative is about as large as the gradient.
             error = abs(numerical - float(np.vdot(way, der))) / length
             name = type(layer).__name__
-            record_error("gradient", name, error, f"argument {place}, suite")
             assert error < DOUBLE, f"{name}, argument {place}: {error:.2e}"
+            record_error("gradient", name, error, f"argument {place}, suite")
 
 
 class _Case:

@@ -277,6 +277,18 @@ def test_what_this_version_does_not_have_is_no_failure(capsys, tmp_path, monkeyp
     assert row_of(text, "later.mat").endswith("not yet  not yet: Later (1)")
 
 
+def test_accumulation_with_other_factors(capsys, tmp_path):
+    a, b = np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])
+    cases = {
+        "step": ("vl_taccum", {"alpha": 1, "beta": 0.5}, {"a": a, "b": b, "y": a + 0.5 * b}),
+        "none": ("vl_taccum", {"alpha": 2, "beta": 1}, {"a": a, "b": b, "y": 2 * a + b}),
+    }
+    write_golden(tmp_path / "sums.mat", cases)
+    status, text = run(capsys, tmp_path)
+    assert status == 0
+    assert row_of(text, "sums.mat").endswith("pass, 1 not yet  not yet: vl_taccum with alpha 2 (1)")
+
+
 def test_inputs_that_no_case_uses_are_reported(capsys, tmp_path, rng):
     frame = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     write_golden(tmp_path / "frames.mat", {"f0001": ("imread", {}, {"im": frame})})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dagnet import SGD, SOLVERS, AdaDelta, AdaGrad, Adam, RMSProp
+from golden import assert_passes, golden
 
 # f(x) = x^2 / 2 from x = 1 with rate 1/2, so the derivative is x; all numbers are exact in binary.
 # plain: x halves.
@@ -178,3 +179,8 @@ def test_the_defaults_are_matconvnets():
     assert RMSProp() == RMSProp(epsilon=1e-8, rho=0.99)
     assert AdaDelta() == AdaDelta(epsilon=1e-6, rho=0.9)
     assert Adam() == Adam(beta1=0.9, beta2=0.999, eps=1e-8)
+
+
+@golden("layers_pure_m", lambda name: name.startswith("taccum"))
+def test_momentum_equals_vl_taccum(case):
+    assert_passes(case)

@@ -1,6 +1,7 @@
 """The checks, a module a family of the originals' functions; importing them registers them."""
 
 from . import (  # noqa: F401
+    accumulation,
     arrangement,
     conv_pool,
     distance,
