@@ -6,128 +6,129 @@ import pytest
 from dagnet import Context, relative_error
 from errors import prove
 from layers import LOSSES, Loss, loss, loss_backward
+from suite import equal, over_kinds
 
 # The grid of nnloss.m.
-KINDS = (
+NAMES = (
     *("classerror", "log", "softmaxlog", "mhinge", "mshinge"),
     *("binaryerror", "binarylog", "logistic", "hinge"),
 )
 CLASSES, ATTRIBUTES, IMAGES, HEIGHT, WIDTH = 3, 5, 3, 4, 5
-DTYPES = (np.float32, np.float64)
 
 
-def given(rng, kind):
+def given(rng, name):
     """Scores, labels and a weight for each of an image's labels, as ``getx`` draws them."""
-    of_classes = LOSSES[kind].classes
+    of_classes = LOSSES[name].classes
     channels = CLASSES if of_classes else ATTRIBUTES
     labels = 1 if of_classes else ATTRIBUTES
     x = rng.standard_normal((IMAGES, channels, HEIGHT, WIDTH))
     x[np.abs(np.abs(x) - 1) < 1e-3] *= 1.01  # away from the kinks of the hinges
-    if kind in ("log", "binarylog"):
+    if name in ("log", "binarylog"):
         x = 0.2 + 0.6 * rng.random(x.shape)
-    if kind == "log":
+    if name == "log":
         x /= x.sum(axis=1, keepdims=True)
     shape = (IMAGES, labels, HEIGHT, WIDTH)
     c = rng.integers(1, CLASSES + 1, shape) if of_classes else rng.choice([-1, 1], shape)
     return x, c, rng.random(shape[1:]) / np.prod(shape[1:])
 
 
-def check(kind, x, c, weights, dtype):
-    """In double the derivative is proved; single gives the same value and derivative."""
-    layer = Loss(loss=kind, instance_weights=weights)
-    if dtype == np.float64:
+def check(name, x, c, weights, kind):
+    """In double the derivative is proved; every kind gives the same value and derivative."""
+    layer = Loss(loss=name, instance_weights=weights)
+    if kind.dtype == np.float64:
         prove(layer, [x, c])
-    single = x.astype(dtype)
-    (y,), saved = layer.forward([single, c], [], Context())
-    (der, none), _ = layer.backward([single, c], [], [1.5], saved, Context())
-    assert none is None and y.dtype == der.dtype == dtype and y.shape == ()
-    assert relative_error(y, loss(x, c, kind, weights)) < 1e-5
-    assert relative_error(der, loss_backward(x, c, 1.5, kind, weights)) < 1e-5
+    layer.move(kind.device)
+    inputs = [kind.array(x), kind.array(c)]
+    (y,), saved = layer.forward(inputs, [], Context())
+    (der, none), _ = layer.backward(inputs, [], [1.5], saved, Context())
+    assert none is None and y.shape == ()
+    equal(y, loss(x, c, name, weights), kind)
+    equal(der, loss_backward(x, c, 1.5, name, weights), kind)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@over_kinds
 @pytest.mark.parametrize("weighed", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_null_labels(rng, kind, weighed, dtype):
-    x, c, weights = given(rng, kind)
+@pytest.mark.parametrize("name", NAMES)
+def test_null_labels(rng, name, weighed, kind):
+    x, c, weights = given(rng, name)
     c *= rng.random(c.shape) < 0.5
     assert (c == 0).any() and (c != 0).any()
-    check(kind, x, c, weights if weighed else None, dtype)
+    check(name, x, c, weights if weighed else None, kind)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@over_kinds
 @pytest.mark.parametrize("weighed", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_label_for_each_cell(rng, kind, weighed, dtype):
-    x, c, weights = given(rng, kind)
-    check(kind, x, c, weights if weighed else None, dtype)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_label_for_each_cell(rng, name, weighed, kind):
+    x, c, weights = given(rng, name)
+    check(name, x, c, weights if weighed else None, kind)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_of_zero_leave_nothing(rng, kind, dtype):
-    x, c, weights = given(rng, kind)
+@over_kinds
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_zero_leave_nothing(rng, name, kind):
+    x, c, weights = given(rng, name)
     c *= rng.random(c.shape) < 0.5
-    x, weights = x.astype(dtype), np.zeros_like(weights)
-    assert loss(x, c, kind, weights) == 0
-    assert not loss_backward(x, c, 1.0, kind, weights).any()
+    x, c, weights = kind.array(x), kind.array(c), kind.array(np.zeros_like(weights))
+    assert loss(x, c, name, weights) == 0
+    assert not loss_backward(x, c, 1.0, name, weights).any()
 
 
 # Properties of all
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "topkerror"])
-def test_the_loss_is_the_weighted_sum_of_its_cells_over_the_batch_size(rng, kind):
-    x, c, weights = given(rng, kind)
-    options = {"top_k": 2} if kind == "topkerror" else {}
+@pytest.mark.parametrize("name", [*NAMES, "topkerror"])
+def test_the_loss_is_the_weighted_sum_of_its_cells_over_the_batch_size(rng, name):
+    x, c, weights = given(rng, name)
+    options = {"top_k": 2} if name == "topkerror" else {}
     total = 0.0
     for n, i, j in np.ndindex(IMAGES, HEIGHT, WIDTH):
         cell, label = x[n : n + 1, :, i : i + 1, j : j + 1], c[n : n + 1, :, i : i + 1, j : j + 1]
-        total += loss(cell, label, kind, weights[:, i : i + 1, j : j + 1], **options)
-    assert loss(x, c, kind, weights, **options) == pytest.approx(total / IMAGES, rel=1e-12)
-    assert loss(x, c, kind, weights, normalise=False, **options) == pytest.approx(total, rel=1e-12)
+        total += loss(cell, label, name, weights[:, i : i + 1, j : j + 1], **options)
+    assert loss(x, c, name, weights, **options) == pytest.approx(total / IMAGES, rel=1e-12)
+    assert loss(x, c, name, weights, normalise=False, **options) == pytest.approx(total, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if LOSSES[k].classes])
+@pytest.mark.parametrize("name", [n for n in NAMES if LOSSES[n].classes])
 @pytest.mark.parametrize("form", [(IMAGES,), (IMAGES, 1, 1, 1)])
-def test_one_class_an_image_is_that_of_all_its_cells(rng, kind, form):
-    x, _, _ = given(rng, kind)
+def test_one_class_an_image_is_that_of_all_its_cells(rng, name, form):
+    x, _, _ = given(rng, name)
     c = np.array([3, 1, 2])
     everywhere = np.broadcast_to(c.reshape(-1, 1, 1, 1), (IMAGES, 1, HEIGHT, WIDTH))
-    assert loss(x, c.reshape(form), kind) == loss(x, everywhere, kind)
-    prove(Loss(loss=kind), [x, c.reshape(form)])
+    assert loss(x, c.reshape(form), name) == loss(x, everywhere, name)
+    prove(Loss(loss=name), [x, c.reshape(form)])
 
 
-@pytest.mark.parametrize("kind", [k for k in LOSSES if LOSSES[k].classes])
-def test_scores_of_cells_without_a_label_do_not_matter(rng, kind):
+@pytest.mark.parametrize("name", [n for n in LOSSES if LOSSES[n].classes])
+def test_scores_of_cells_without_a_label_do_not_matter(rng, name):
     x, c, _ = given(rng, "log")
     c[:, :, 1, 1] = 0
     other = x.copy()
     other[:, :, 1, 1] = 0  # -log(0) is infinite
-    options = {"top_k": 2} if kind == "topkerror" else {}
-    assert loss(x, c, kind, **options) == loss(other, c, kind, **options)
-    assert not loss_backward(other, c, 1.0, kind)[:, :, 1, 1].any()
+    options = {"top_k": 2} if name == "topkerror" else {}
+    assert loss(x, c, name, **options) == loss(other, c, name, **options)
+    assert not loss_backward(other, c, 1.0, name)[:, :, 1, 1].any()
 
 
-@pytest.mark.parametrize("kind", ["classerror", "topkerror", "binaryerror"])
-def test_errors_have_no_derivative(rng, kind):
-    x, c, _ = given(rng, kind)
-    der = loss_backward(x.astype(np.float32), c, 1.0, kind)
+@pytest.mark.parametrize("name", ["classerror", "topkerror", "binaryerror"])
+def test_errors_have_no_derivative(rng, name):
+    x, c, _ = given(rng, name)
+    der = loss_backward(x.astype(np.float32), c, 1.0, name)
     assert der.shape == x.shape and der.dtype == np.float32 and not der.any()
 
 
 # Values worked out by hand
 
 
-def value(scores, label, kind, **options):
+def value(scores, label, name, **options):
     """The loss of one cell."""
     x = np.array(scores, np.float64).reshape(1, -1, 1, 1)
-    return float(loss(x, np.reshape(label, (1, -1, 1, 1)), kind, **options))
+    return float(loss(x, np.reshape(label, (1, -1, 1, 1)), name, **options))
 
 
-def derivative(scores, label, kind):
+def derivative(scores, label, name):
     x = np.array(scores, np.float64).reshape(1, -1, 1, 1)
-    return loss_backward(x, np.reshape(label, (1, -1, 1, 1)), 1.0, kind).ravel().tolist()
+    return loss_backward(x, np.reshape(label, (1, -1, 1, 1)), 1.0, name).ravel().tolist()
 
 
 def test_of_equal_greatest_scores_the_first_is_the_class():

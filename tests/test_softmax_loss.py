@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from dagnet import Layer, ShapeError, relative_error
+from dagnet import Layer, ShapeError
 from errors import prove
 from golden import assert_passes, golden
 from layers import loss, loss_backward, softmax, softmax_backward, softmax_loss
 from layers.softmax_loss import softmax_loss_backward
+from suite import equal, over_kinds
 
 # The grid of nnsoftmaxloss.m; its range is nntest.m's.
 CLASSES, IMAGES, HEIGHT, WIDTH = 10, 3, 3, 4
@@ -46,39 +47,34 @@ def given(rng, multilab, weighed):
     return np.concatenate([classes, weights], axis=1), classes, weights
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@over_kinds
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("multilab", [False, True])
-def test_it_is_the_log_loss_of_the_softmax(rng, multilab, weighed, dtype):
+def test_it_is_the_log_loss_of_the_softmax(rng, multilab, weighed, kind):
     labels, classes, weights = given(rng, multilab, weighed)
-    x = (rng.random((IMAGES, CLASSES, HEIGHT, WIDTH)) + 0.001).astype(dtype)
+    values = rng.random((IMAGES, CLASSES, HEIGHT, WIDTH)) + 0.001
+    if kind.dtype == np.float64:
+        prove(SoftMaxLoss(), [values, labels], skip_inputs=[1])
+    x, labels, classes = kind.array(values), kind.array(labels), kind.array(classes)
+    weights = None if weights is None else kind.array(weights)
     der_y = rng.standard_normal()
     p = softmax(x)
-    y = softmax_loss(x, labels)
-    der = softmax_loss_backward(x, labels, der_y)
     der_p = loss_backward(p, classes, der_y, "log", weights)
-    bound = 1e-5 if dtype == np.float32 else 1e-12
-    assert y.dtype == der.dtype == dtype
-    assert relative_error(y, loss(p, classes, "log", weights)) < bound
-    assert relative_error(der, softmax_backward(p, der_p)) < bound
-    if dtype == np.float64:
-        prove(SoftMaxLoss(), [x, labels], skip_inputs=[1])
+    equal(softmax_loss(x, labels), loss(p, classes, "log", weights), kind)
+    equal(softmax_loss_backward(x, labels, der_y), softmax_backward(p, der_p), kind)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@over_kinds
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("multilab", [False, True])
-def test_scores_of_a_large_range(rng, multilab, weighed, dtype):
+def test_scores_of_a_large_range(rng, multilab, weighed, kind):
     labels, _, _ = given(rng, multilab, weighed)
     x = RANGE * rng.random((IMAGES, CLASSES, HEIGHT, WIDTH)) + RANGE * 0.001
-    if dtype == np.float64:
+    if kind.dtype == np.float64:
         prove(SoftMaxLoss(), [x, labels], skip_inputs=[1])
-    y, der = (
-        softmax_loss(x.astype(dtype), labels),
-        softmax_loss_backward(x.astype(dtype), labels, 2),
-    )
-    assert relative_error(y, softmax_loss(x, labels)) < 1e-5
-    assert relative_error(der, softmax_loss_backward(x, labels, 2)) < 1e-5
+    inputs = kind.array(x), kind.array(labels)
+    equal(softmax_loss(*inputs), softmax_loss(x, labels), kind)
+    equal(softmax_loss_backward(*inputs, 2.0), softmax_loss_backward(x, labels, 2.0), kind)
 
 
 def test_labels_of_zero_or_less_leave_their_cells_out(rng):
