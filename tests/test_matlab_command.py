@@ -5,12 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+from h5py import is_hdf5
 
-from dagnet import DagNN, __version__
+from dagnet import DagNN, TrainState, __version__, save_checkpoint
 from golden import ROOT
+from layers import Conv
 from mat_networks import small_network, training_file
 from mat_writers import write_mat5, write_mat73
-from matlab_import import load_network
+from matlab_import import load_network, read_mat
 from matlab_import.__main__ import main
 
 
@@ -51,6 +53,46 @@ def test_convert_writes_the_native_format(path, network, tmp_path, capsys):
     assert (status, err) == (0, "") and "5 layers, 7 parameters" in out
     again = DagNN.load(target)
     assert np.array_equal(again.get_param("c1f").value, load_network(path).get_param("c1f").value)
+
+
+def test_convert_writes_matconvnets_format_with_state_and_statistics(
+    path, network, tmp_path, capsys
+):
+    write_mat5(path, training_file(network))
+    target = tmp_path / "out.mat"
+    for more in ((), ("--v73",)):
+        status, out, err = run(capsys, "convert", path, target, *more)
+        assert (status, err) == (0, "") and "5 layers, 7 parameters" in out
+        assert is_hdf5(target) == bool(more)
+        assert set(read_mat(target)) == {"net", "state", "stats"}
+        assert read_mat(target)["net"]["params"][1]["value"].shape == (4, 1)
+
+
+def test_convert_writes_a_checkpoint_for_matlab(tmp_path, capsys):
+    net = DagNN()
+    net.add_layer("c", Conv(size=(4, 3, 2, 2)), "x", "y", ["f", "b"])
+    net.init_params(0)
+    state = TrainState(
+        epoch=1,
+        solver_state={net.params[0].name: np.ones_like(net.params[0].value)},
+        stats={"train": [{"objective": 0.5}], "val": []},
+    )
+    save_checkpoint(tmp_path / "net-epoch-1.npz", net, state)
+    target = tmp_path / "out.mat"
+    assert run(capsys, "convert", tmp_path / "net-epoch-1.npz", target)[0] == 0
+    found = read_mat(target)
+    assert np.all(found["state"]["solverState"][0] == 1)
+    assert found["stats"]["train"]["objective"].item() == 0.5
+
+
+def test_convert_writes_a_simplenn_of_a_chain(path, network, tmp_path, capsys):
+    del network["layers"][1:3]
+    network["layers"][0]["outputs"] = ["x3"]
+    write_mat5(path, {"net": network})
+    target = tmp_path / "out.mat"
+    assert run(capsys, "convert", path, target, "--simplenn")[0] == 0
+    assert [entry["type"] for entry in read_mat(target)["layers"]] == ["conv", "pool", "conv"]
+    assert run(capsys, "convert", path, tmp_path / "o.npz", "--simplenn")[0] == 2
 
 
 def test_a_warning_is_one_line(path, network, capsys):
