@@ -34,7 +34,13 @@ from .records import LayerRecord, Parameter, Variable
 from .scheduling import share
 from .simplenn import from_simple_nn
 from .solvers import SGD, SOLVERS, AdaDelta, AdaGrad, Adam, RMSProp, Solver
-from .train_dag import NonFiniteError, accumulate_gradients, loss_averages, train_dag
+from .train_dag import (
+    NonFiniteError,
+    accumulate_gradients,
+    accumulate_stats,
+    loss_averages,
+    train_dag,
+)
 from .train_options import Batch, Callback, GetBatch, PostEpoch, StopTraining, TrainOptions
 from .version import __version__
 
@@ -83,6 +89,7 @@ __all__ = [
     "Variable",
     "__version__",
     "accumulate_gradients",
+    "accumulate_stats",
     "asnumpy",
     "atomic_write",
     "check_device",

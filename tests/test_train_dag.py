@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dagnet import SGD, Batch, Callback, DagNN, train_dag
+from dagnet import SGD, Batch, Callback, DagNN, accumulate_stats, train_dag
 from toy_layers import Drop, HalfSquare, Times, array
 from toy_training import C, X, get_batch, options, toy_net
 
@@ -229,6 +229,19 @@ def test_figures_can_be_ones_own(tmp_path):
     figures = state.stats["train"][0]
     assert "objective" not in figures and len(figures["w"]) == 2
     assert figures["w"][-1] == net.get_param("w").value[0]
+
+
+def test_figures_of_several_workers_are_weighted_by_their_elements():
+    parts = [
+        {"num": 1, "time": 4.0, "objective": 1.0},
+        {"num": 3, "time": 2.0, "objective": 0.5},
+    ]
+    assert accumulate_stats(parts) == {"num": 4, "time": 2.5, "objective": 0.625}
+    with pytest.raises(ValueError, match=r"same figures, received \['num'\] and \['num', 'e'\]"):
+        accumulate_stats([{"num": 1}, {"num": 1, "e": 2.0}])
+    for nobody in ([], [{"num": 0, "e": 0.0}]):
+        with pytest.raises(ValueError, match="no worker saw an element"):
+            accumulate_stats(nobody)
 
 
 # After an epoch
