@@ -124,9 +124,8 @@ def block_properties(block: Layer, what: str) -> dict[str, Any]:
         else:
             properties[name] = _encoded(kind, name, settings[setting], what)
     told = {python_name(name) for name in names} | _TOLD_ELSEWHERE.get(kind, set())
-    defaults = {field.name: field.default for field in dataclasses.fields(block)}
-    for setting, value in settings.items():
-        if setting in told or _is_default(value, defaults[setting]):
+    for setting, value in changed_settings(block).items():
+        if setting in told:
             continue
         optional = _OPTIONAL.get((kind, setting))
         name = optional or matlab_name(setting)
@@ -140,6 +139,12 @@ def block_properties(block: Layer, what: str) -> dict[str, Any]:
             stacklevel=4,
         )
     return properties
+
+
+def changed_settings(block: Layer) -> dict[str, Any]:
+    """The settings of a layer that are not at their defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(block)}
+    return {n: v for n, v in block.save().items() if not _is_default(v, defaults[n])}
 
 
 def _is_default(value: Any, default: Any) -> bool:

@@ -166,7 +166,7 @@ def _note_simplenn(net: DagNN, struct: Mapping[str, Any], inside: bool) -> None:
     old = bool(first) or "meta" not in struct
     try:
         written = simplenn_struct(net, old, unused=False)
-    except MatFileError:
+    except DagNNError:
         # Two losses, say: such a network is written as a DagNN alone.
         return
     note = forms.differences(written, dict(struct))

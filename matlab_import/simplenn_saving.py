@@ -13,7 +13,7 @@ from dagnet.simplenn import KINDS, Kind
 
 from . import forms
 from .axes import parameter_axes
-from .blocks import block_properties
+from .blocks import block_properties, changed_settings, matlab_name
 from .errors import MatFileError
 from .from_python import from_python
 from .mat_writing import write_mat
@@ -90,7 +90,7 @@ def _layer(net: DagNN, place: int, old: bool) -> dict[str, Any]:
     properties = block_properties(record.block, f"layer {record.name!r}")
     by_setting = {python_name(name): value for name, value in properties.items()}
     _check_settings(record, kind, what)
-    own = {_matlab_field(name): by_setting[setting] for name, setting in kind.settings.items()}
+    own = {matlab_name(name): by_setting[setting] for name, setting in kind.settings.items()}
     weights = _weights(net, record, kind, what)
     precious = np.array([[bool(net.get_var(record.outputs[0]).precious)]])
     if old:
@@ -101,12 +101,6 @@ def _layer(net: DagNN, place: int, old: bool) -> dict[str, Any]:
         values = (field, record.name, Cell(weights))
         entry = {**dict(zip(_FIRST, values)), **own, **dict.fromkeys(_LAST, precious)}
     return {**entry, **_factors(net, record)}
-
-
-def _matlab_field(name: str) -> str:
-    """``num_groups`` is ``numGroups``: fields have the names of options."""
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
 
 
 def _kind(record: LayerRecord, what: str) -> tuple[str, Kind]:
@@ -148,9 +142,8 @@ def _check_settings(record: LayerRecord, kind: Kind, what: str) -> None:
     """A setting that a SimpleNN has no field for must be at its default."""
     told = {*kind.settings.values(), *kind.fixed, "size", "has_bias", "num_channels"}
     told |= {"opts", "use_short_circuit"}  # for back-ends, without effect
-    default = type(record.block)().save()
-    for setting, value in record.block.save().items():
-        if setting not in told and value is not default[setting] and value != default[setting]:
+    for setting, value in changed_settings(record.block).items():
+        if setting not in told:
             raise MatFileError(
                 f"{what}: a SimpleNN has no field for {setting}, which is {value!r:.80}; write a "
                 "DagNN file"

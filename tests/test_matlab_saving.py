@@ -434,9 +434,15 @@ def foreign():
     return net
 
 
-def two_inputs():
+def another_loss():
     net = DagNN()
-    net.add_layer("drop", layer_class("dagnn.Loss")(loss="logistic"), ["a", "b"], "c")
+    net.add_layer("loss", Loss(loss="logistic"), ["a", "b"], "c")
+    return net
+
+
+def weighted():
+    net = DagNN()
+    net.add_layer("loss", Loss(instance_weights=np.ones((3, 3))), ["a", "b"], "c")
     return net
 
 
@@ -446,7 +452,8 @@ def two_inputs():
         (branched, "'other'.*reads 'x1', not 'x6'.*not a chain"),
         (shared, "'fc'.*use its parameter 'fcf'"),
         (foreign, "'sum'.*no layer like it"),
-        (two_inputs, "'drop'.*no layer like it"),
+        (another_loss, "'loss'.*no layer like it"),
+        (weighted, "'loss'.*no field for instance_weights"),
     ),
 )
 def test_what_is_no_chain_is_refused(make, words, out):
