@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import Layer
+from dagnet import Layer, asnumpy
 
 from .axes import MATLAB_AXES, matlab_size, tensor
 from .errors import MatFileError
@@ -181,7 +181,7 @@ def _loss_options(settings: Mapping[str, Any]) -> Cell:
     if isinstance(weights, str):
         options += ["instanceWeights", weights]
     elif weights is not None:
-        options += ["instanceWeights", tensor.to_matlab(np.asarray(weights))]
+        options += ["instanceWeights", tensor.to_matlab(asnumpy(weights))]
     for setting, name, default in (("threshold", "threshold", 0.0), ("top_k", "topK", 5)):
         value = settings.get(setting, default)
         if value != default:
@@ -192,7 +192,7 @@ def _loss_options(settings: Mapping[str, Any]) -> Cell:
 
 def _mask(settings: Mapping[str, Any]) -> np.ndarray:
     """The constant of a product, (H, W), (C, H, W) or (N, C, H, W), with MATLAB's axes."""
-    constant = np.asarray(settings["constant"])
+    constant = asnumpy(settings["constant"])
     if constant.ndim < 2:
         raise MatFileError(
             f"the constant of a product must have the axes of an image, found {constant.shape}"
