@@ -8,6 +8,7 @@ derivatives, and what a layer needs only while it runs.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -97,15 +98,24 @@ def fit(net: DagNN, plan: Plan, sizes: Mapping[str, Size], budget: float | None)
     peak = expected_peak(net, plan, sizes)
     if budget is None or peak <= budget:
         return dataclasses.replace(plan, peak_bytes=peak or float("nan"))
-    units = list(plan.units)
-    for place, unit in enumerate(units):
-        if unit.block.random or saved_bytes(net, unit, sizes) == 0:
-            continue
-        units[place] = dataclasses.replace(unit, recompute=True)
-        fitting = dataclasses.replace(plan, units=units)
-        peak = expected_peak(net, fitting, sizes)
-        if peak <= budget:
-            return dataclasses.replace(fitting, peak_bytes=peak)
+    chosen = [
+        place
+        for place, unit in enumerate(plan.units)
+        if not unit.block.random and saved_bytes(net, unit, sizes)
+    ]
+
+    def with_first(count: int) -> Plan:
+        units = list(plan.units)
+        for place in chosen[:count]:
+            units[place] = dataclasses.replace(units[place], recompute=True)
+        changed = dataclasses.replace(plan, units=units)
+        return dataclasses.replace(changed, peak_bytes=expected_peak(net, changed, sizes))
+
+    # The more is run again, the lower the peak: a search in halves tries few of the counts.
+    count = bisect_left(range(len(chosen) + 1), -budget, key=lambda n: -with_first(n).peak_bytes)
+    if count <= len(chosen):
+        return with_first(count)
+    peak = with_first(len(chosen)).peak_bytes
     raise DagNNError(
         f"a memory budget of {budget / 2**20:.0f} MiB cannot be met: with everything that can be "
         f"run again in backward, {peak / 2**20:.0f} MiB are expected for values, derivatives and "
