@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from dsiam_net.analysis.statistics import (
-    columns,
     estimate,
     plus_minus,
     rounded,
     running_mean,
     verdict,
 )
+from dsiam_net.text_table import columns
 
 # Student's two-sided 95 % quantiles of printed tables: 1 and 2 degrees of freedom.
 T1, T2 = 12.7062, 4.3027

@@ -20,9 +20,10 @@ from dagnet import atomic_write
 from dagnet.checkpoint import find_last_checkpoint, load_checkpoint
 from layers.crop import MODES
 
+from ..text_table import columns
 from ..training import FIGURES
 from ..training_log import read_log
-from .statistics import Estimate, columns, counted, estimate, plus_minus, verdict
+from .statistics import Estimate, counted, estimate, plus_minus, verdict
 
 # What the others are compared with: no derivative through the crops' position.
 BASELINE = "none"

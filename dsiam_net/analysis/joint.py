@@ -19,7 +19,8 @@ import numpy as np
 from dagnet import atomic_write
 
 from ..evaluation.protocol import MEASURES, PROTOCOLS, Protocol, Scores, mean_scores
-from .statistics import Estimate, columns, counted, estimate, plus_minus, verdict
+from ..text_table import columns
+from .statistics import Estimate, counted, estimate, plus_minus, verdict
 
 SCORES_FILE = "scores.json"
 CURVES = ("success", "centre", "normalized")

@@ -19,6 +19,7 @@ import numpy as np
 from dagnet import DagNN, asnumpy, atomic_write
 
 from ..branches import FEATURES, copy_params, extract_branch
+from ..text_table import columns
 from ..training import POSITIVE_RADIUS
 from ..unrolled import (
     ROLES,
@@ -30,7 +31,7 @@ from ..unrolled import (
     sumweights_names,
 )
 from ..weights import load_weights
-from .statistics import Estimate, columns, counted, estimate, rounded
+from .statistics import Estimate, counted, estimate, rounded
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,15 +110,3 @@ def verdict(found: Estimate, samples: str) -> str:
 def counted(number: int, word: str) -> str:
     """'1 seed', '3 seeds'."""
     return f"{number} {word}{'s' * (number != 1)}"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words as aligned text; the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            word.ljust(width) if i == 0 else word.rjust(width)
-            for i, (word, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    )

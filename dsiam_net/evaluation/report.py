@@ -15,6 +15,7 @@ import numpy as np
 from dagnet import __version__, atomic_write
 
 from ..sequences import Sequence as Video
+from ..text_table import columns
 from .protocol import (
     MEASURES,
     Protocol,
@@ -135,18 +136,6 @@ def evaluate(
 # Tables
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words as aligned text; the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            word.ljust(width) if i == 0 else word.rjust(width)
-            for i, (word, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    )
-
-
 def _fps(scores: Scores) -> str:
     return "-" if scores.fps is None else f"{scores.fps:.1f}"
 
@@ -159,7 +148,7 @@ def overall_table(evaluation: Evaluation) -> str:
         values = [f"{getattr(scores, measure):.3f}" for measure in MEASURES]
         rows.append([str(place), name, *values, _fps(scores)])
     width = max(len(row[1]) for row in rows)
-    return _columns([[row[0], row[1].ljust(width), *row[2:]] for row in rows])
+    return columns([[row[0], row[1].ljust(width), *row[2:]] for row in rows])
 
 
 def sequence_table(evaluation: Evaluation) -> str:
@@ -182,7 +171,7 @@ def sequence_table(evaluation: Evaluation) -> str:
             value = getattr(scores, measure)
             row.append(three(f"{value:.3f}", f"{scores.precision:.3f}", _fps(scores)))
         rows.append(row)
-    return _columns(rows)
+    return columns(rows)
 
 
 def failure_table(evaluation: Evaluation) -> str:
