@@ -47,6 +47,8 @@ setup(
         "cuda12": ["cupy-cuda12x>=14"],
         "cuda13": ["cupy-cuda13x>=14"],
         "fast": ["numba>=0.61"],
+        # The toolkit needs six and does not say so.
+        "got10k": ["got10k>=0.1.3", "six>=1.16"],
         "photographs": ["scikit-image>=0.22"],
         "pth": ["torch>=2.2"],
         "dev": DEV,

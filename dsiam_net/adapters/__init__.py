@@ -1,0 +1,1 @@
+"""What lets other people's tools run this software's trackers and read its data."""
