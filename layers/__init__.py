@@ -20,12 +20,15 @@ from .cir_conv import CirConv, cir_conv, cir_conv_backward, cir_conv_sum
 from .concat import Concat, concat, concat_backward
 from .conv import Conv, conv, conv_backward
 from .conv_transpose import ConvTranspose, conv_transpose, conv_transpose_backward
+from .corr_filter import CorrFilter, corr_filter, corr_filter_backward, gaussian_response
 from .crop import Crop, find_peak
 from .crop_like import CropLike, cut_borders, cut_borders_backward
 from .crop_margin import CropMargin
 from .dropout import DropOut, dropout, dropout_mask
 from .elefusion import Elefusion, elefusion, elefusion_backward
 from .eltwise import Eltwise, background_mask
+from .iou_error_score import IOUErrorScore, iou_error
+from .logistic_loss import LogisticLoss
 from .loss import Loss, loss, loss_backward
 from .loss_functions import LOSSES, LossFunction
 from .lrn import LRN, lrn, lrn_backward
@@ -71,12 +74,15 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
+    "CorrFilter",
     "Crop",
     "CropLike",
     "CropMargin",
     "DropOut",
     "Elefusion",
     "Eltwise",
+    "IOUErrorScore",
+    "LogisticLoss",
     "Loss",
     "LossFunction",
     "MaxScoreError",
@@ -117,6 +123,8 @@ __all__ = [
     "conv_backward",
     "conv_transpose",
     "conv_transpose_backward",
+    "corr_filter",
+    "corr_filter_backward",
     "cut_borders",
     "cut_borders_backward",
     "dropout",
@@ -125,8 +133,10 @@ __all__ = [
     "elefusion_backward",
     "filter_from_pair",
     "find_peak",
+    "gaussian_response",
     "imresize",
     "imresize_adjoint",
+    "iou_error",
     "loss",
     "loss_backward",
     "lrn",

@@ -17,8 +17,9 @@ from .crop_like import cut_borders, cut_borders_backward
 class CropMargin(Layer):
     """Cut ``margin`` rows and columns off each side.
 
-    Input: features (N, C, H, W). Output: (N, C, H - 2 margin, W - 2 margin). With it the template
-    of a tracker can be computed from a larger patch, without the influence of padding.
+    Input: features (N, C, H, W). Output: (N, C, H - 2 margin, W - 2 margin). CFNet learns its
+    correlation filter on a patch as large as the search region, and cuts the template out of the
+    filter's middle.
 
     Settings
     --------

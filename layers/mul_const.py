@@ -1,8 +1,4 @@
-"""MulConst of the CFNet code: features times a constant.
-
-Built from what the name says, as the original's file was not at hand; in CFNet (Valmadre et al.,
-CVPR 2017) such a constant is the window on the features that a correlation filter is learned from.
-"""
+"""MulConst of the CFNet code: features times a parameter that is one for all samples."""
 
 from __future__ import annotations
 
@@ -14,21 +10,22 @@ import numpy as np
 from dagnet import ElementWise, ShapeError, register_layer
 
 from .kernels.windows import check_features
+from .scale import scale, scale_backward
 
 
 @register_layer("MulConst")
 @dataclass(eq=False, kw_only=True)
 class MulConst(ElementWise):
-    """``h . x`` with a constant ``h``.
+    """``h . x`` with a parameter ``h`` (``MulConst.m``, ``mul_const.m``).
 
-    Input: features (N, C, H, W). Parameter: the constant, of at most four axes that each, counted
-    from the last, are as long as the features' or 1: (H, W) or (1, 1, H, W) for a window. It has
-    no derivative and does not decay. ``Eltwise`` has the constant among its settings, and
-    ``Scale`` learns it.
+    Input: features (N, C, H, W). Parameter: (H, W), as in CFNet, where it is the window on the
+    features that a correlation filter is learned from, or any other of at most four axes that
+    each, counted from the last, are as long as the features' or 1. It starts with learning rate 0
+    and without weight decay, as ``make_net.m`` of CFNet trains it; set its ``learning_rate`` to
+    learn it. ``Eltwise`` has the constant among its settings, and ``Scale`` has biases too.
     """
 
     num_params: ClassVar[tuple[int, int | None]] = (1, 1)
-    backward_uses_inputs: ClassVar[bool] = False
 
     def forward(self, inputs, params, context):
         (x,), (constant,) = inputs, params
@@ -43,15 +40,18 @@ class MulConst(ElementWise):
                 f"shape {tuple(constant.shape)}",
                 param=0,
             )
-        return [x * constant.astype(x.dtype, copy=False)], None
+        return [scale(x, constant.astype(x.dtype, copy=False))], None
 
     def backward(self, inputs, params, der_outputs, saved, context):
-        """``dx = h dy``: each cell of the output is one of the input, times a number."""
-        (der_y,) = der_outputs
-        return [der_y * params[0].astype(der_y.dtype, copy=False)], [None]
+        """``dx = h dy``, and ``dh = x dy`` summed over the axes along which ``h`` is repeated.
+
+        ``mul_const.m`` sums over channels and samples whatever the shape of ``h``: right for
+        (H, W), and of another shape than ``h`` for others.
+        """
+        (x,), (constant,) = inputs, params
+        same = constant.astype(x.dtype, copy=False)
+        der_x, der_h, _ = scale_backward(x, same, None, der_outputs[0])
+        return [der_x], [der_h.astype(constant.dtype, copy=False)]
 
     def param_attributes(self):
         return [{"learning_rate": 0.0, "weight_decay": 0.0}]
-
-    def saved_bytes(self, input_sizes):
-        return 0.0

@@ -74,35 +74,47 @@ def xcorr_backward(
     return der_z, der_x
 
 
+def _sum_of_cells(der: Any, number: Any) -> Any:
+    """Derivative by a number a map, or one for all, from that by the maps (N, 1, H, W)."""
+    axes = (2, 3) if len(number) == len(der) else (0, 2, 3)
+    return der.sum(axis=axes, keepdims=True).astype(number.dtype, copy=False)
+
+
 @register_layer("XCorr")
 @dataclass(eq=False, kw_only=True)
 class XCorr(Layer):
     """Response map of a template in a search region.
 
-    Inputs: template features ``z`` (N, C, h, w) and search features ``x`` (N, C, H, W). Output:
-    (N, 1, H - h + 1, W - w + 1). Each sample has its own template; a single template serves a
-    batch, in place of the copies that the public tracker makes.
+    Inputs: template features ``z`` (N, C, h, w), search features ``x`` (N, C, H, W) and, with
+    ``bias``, a number ``c`` (N, 1, 1, 1) that is added to the map. Output: (N, 1, H - h + 1,
+    W - w + 1). Each sample has its own template and number; a single one serves a batch, in place
+    of the copies that the public tracker makes.
 
     Settings
     --------
     weight : array (H - h + 1, W - w + 1), optional
         The public DSiam's: the map is multiplied by it. (Its ``backward`` forgot to; here the
         derivative is multiplied too.)
+    bias : bool
+        CFNet's: whether there is the third input, which comes from ``CorrFilter``. It is added
+        behind ``weight``.
     opts : tuple
         Options of MatConvNet's back-ends, kept for saved networks, without effect.
     expect, visualization_active, visualization_grid_sz : any
         Found in saved SiamFC networks, of a debugging display; kept, without effect.
     """
 
-    num_inputs: ClassVar[tuple[int, int | None]] = (2, 2)
+    num_inputs: ClassVar[tuple[int, int | None]] = (2, 3)
 
     weight: Any = None
+    bias: bool = False
     opts: tuple = ()
     expect: Any = None
     visualization_active: Any = False
     visualization_grid_sz: Any = None
 
     def __post_init__(self):
+        self.bias = bool(self.bias)
         if self.weight is not None and np.size(self.weight) == 0:
             self.weight = None  # MATLAB's [], the original's default
         if self.weight is not None and self.weight.ndim != 2:
@@ -110,7 +122,13 @@ class XCorr(Layer):
                 f"weight must have the two axes of the response map, received {self.weight.shape}"
             )
 
-    def _check(self, z: Any, x: Any) -> None:
+    def _check(self, z: Any, x: Any, *bias: Any) -> None:
+        if len(bias) != self.bias:
+            raise ShapeError(
+                f"{'with' if self.bias else 'without'} bias expected {2 + self.bias} inputs "
+                f"(template, search features{', number to add' * self.bias}), received "
+                f"{2 + len(bias)}"
+            )
         for place, array in enumerate((z, x)):
             if array.ndim != 4:
                 raise ShapeError(
@@ -139,26 +157,37 @@ class XCorr(Layer):
             raise ShapeError(
                 f"the response map is {size}, the setting weight has shape {self.weight.shape}"
             )
+        if bias and tuple(bias[0].shape) not in ((1, 1, 1, 1), (x.shape[0], 1, 1, 1)):
+            raise ShapeError(
+                f"expected one number for all samples or for each, {(x.shape[0], 1, 1, 1)}, "
+                f"received shape {tuple(bias[0].shape)}",
+                input=2,
+            )
 
     def forward(self, inputs, params, context):
-        z, x = inputs
-        self._check(z, x)
+        z, x, *bias = inputs
+        self._check(z, x, *bias)
         z = z.astype(x.dtype, copy=False)
         y = xcorr(z, x)
         if self.weight is not None:
             y *= get_array_module(x).asarray(self.weight, dtype=x.dtype)
+        for number in bias:
+            y += number.astype(x.dtype, copy=False)
         return [y], None
 
     def backward(self, inputs, params, der_outputs, saved, context):
-        z, x = inputs
+        """See ``xcorr_backward``; the number is added to each cell: ``dc`` is the sum of ``dy``."""
+        z, x, *bias = inputs
         der = der_outputs[0]
+        der_bias = [_sum_of_cells(der, number) for number in bias]
         if self.weight is not None:
             der = der * get_array_module(x).asarray(self.weight, dtype=x.dtype)
         needs = (context.needs_input(0), context.needs_input(1))
-        return list(xcorr_backward(z.astype(x.dtype, copy=False), x, der, needs)), []
+        ders = xcorr_backward(z.astype(x.dtype, copy=False), x, der, needs)
+        return [*ders, *der_bias], []
 
     def get_output_sizes(self, input_sizes):
-        z, x = input_sizes
+        z, x = input_sizes[:2]
         return [Size(x.n, 1, x.h - z.h + 1, x.w - z.w + 1)]
 
     def get_receptive_fields(self, num_inputs, num_outputs):

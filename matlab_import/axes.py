@@ -89,6 +89,8 @@ def _read_moments(array: np.ndarray) -> np.ndarray:
 tensor = Convert(_read_tensor, _write_tensor)
 vector = Convert(_read_vector, _write_vector)
 plane = Convert(_read_plane, _write_matrix)
+# A map of CorrFilter, which may have the axes of a tensor here.
+response = Convert(_read_plane, _write_tensor)
 moments = Convert(_read_moments, _write_matrix)
 
 
@@ -119,6 +121,7 @@ PARAMETERS: Mapping[str, tuple[Convert, ...]] = MappingProxyType(
         "dagnn.BatchNorm": (vector, vector, moments),
         "dagnn.Scale": (tensor, tensor),
         "MulConst": (tensor,),
+        "CorrFilter": (response,),
     }
 )
 

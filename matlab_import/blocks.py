@@ -53,6 +53,11 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "MaxScoreErr": _LOSS,
     "XCorr": ("opts",),
     "centerThrErr": _LOSS,
+    # CFNet
+    "CorrFilter": ("lambda", "window", "bias"),
+    "IOUErrorScore": ("stride", *_LOSS),
+    "LogisticLoss": _LOSS,
+    "MulConst": (),
     # The public DSiam
     "CirConv": ("opts", "enable", "calsum", "isrep"),
     "Mul": ("saliencywindow",),
@@ -62,9 +67,11 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
 # Properties that some versions of a class have, by their setting; written where they are used.
 _OPTIONAL: Mapping[tuple[str, str], str] = {
     ("XCorr", "weight"): "weight",
+    ("XCorr", "bias"): "bias",
     ("XCorr", "expect"): "expect",
     ("XCorr", "visualization_active"): "visualization_active",
     ("XCorr", "visualization_grid_sz"): "visualization_grid_sz",
+    ("centerThrErr", "total_stride"): "stride",
 }
 
 # Settings that another property tells (``opts``), or the wiring of the network.

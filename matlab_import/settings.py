@@ -18,7 +18,7 @@ from .values import MatlabObject, is_empty, kind, to_python
 _AXIS = {1: 2, 2: 3, 3: 1, 4: 0}
 
 # Names that are not MATLAB's in Python's spelling.
-_RENAMED = {"isrep": "is_rep", "calsum": "sum_channels"}
+_RENAMED = {"isrep": "is_rep", "calsum": "sum_channels", "lambda": "lambda_"}
 
 
 def python_name(name: str) -> str:
@@ -125,7 +125,13 @@ def _window(value: Any) -> dict[str, Any]:
     return {"constant": value if value.ndim == 2 else tensor(value)[0]} if value.size else {}
 
 
-# Properties whose numbers are about axes, by type of layer.
+def _total_stride(value: Any) -> dict[str, Any]:
+    """CFNet's ``stride`` of ``centerThrErr``; 0 there is one that is not set."""
+    stride = setting_value(value)
+    return {"total_stride": stride} if stride else {}
+
+
+# Properties whose meaning depends on the type of layer, most of them about axes.
 _SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("dagnn.Conv", "size"): _size,
     ("dagnn.ConvTranspose", "size"): _size,
@@ -137,6 +143,7 @@ _SPECIAL: Mapping[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("dagnn.Loss", "opts"): _loss_options,
     ("dagnn.PDist", "opts"): _distance_options,
     ("Eltwise", "saliencywindow"): _window,
+    ("centerThrErr", "stride"): _total_stride,
 }
 
 

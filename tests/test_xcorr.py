@@ -44,6 +44,46 @@ def test_gradient(rng, z_shape, x_shape):
     prove(XCorr(weight=rng.standard_normal(size)), [z, x])
 
 
+@pytest.mark.parametrize("z_shape, x_shape", SHAPES)
+def test_gradient_with_a_number_that_is_added(rng, z_shape, x_shape):
+    z = rng.standard_normal(z_shape)
+    x = rng.standard_normal((x_shape[0], z_shape[1], *x_shape[1:]))
+    size = (x_shape[1] - z_shape[2] + 1, x_shape[2] - z_shape[3] + 1)
+    for numbers in {1, x_shape[0]}:
+        bias = rng.standard_normal((numbers, 1, 1, 1))
+        prove(XCorr(bias=True), [z, x, bias])
+        prove(XCorr(bias=True, weight=rng.standard_normal(size)), [z, x, bias])
+
+
+def test_a_number_for_each_sample_is_added_to_its_map(rng):
+    z, x = rng.standard_normal((3, 2, 2, 3)), rng.standard_normal((3, 2, 5, 6))
+    bias = np.array([1.0, -2.0, 0.5]).reshape(3, 1, 1, 1)
+    (y,), _ = XCorr(bias=True).forward([z, x, bias], [], Context())
+    np.testing.assert_allclose(y, by_hand(z, x) + bias, atol=1e-13)
+    single = [a.astype(np.float32) for a in (z, x)]
+    (y,), saved = XCorr(bias=True).forward([*single, bias], [], Context())
+    assert y.dtype == np.float32
+    ders, _ = XCorr(bias=True).backward([*single, bias], [], [y], saved, Context())
+    assert [d.dtype for d in ders] == [np.float32, np.float32, np.float64]
+
+
+@pytest.mark.parametrize(
+    "bias, shapes, place, message",
+    [
+        (True, [], None, "with bias expected 3 inputs"),
+        (False, [(1, 1, 1, 1)], None, "without bias expected 2 inputs"),
+        (True, [(2, 1, 1, 1)], 2, "one number for all samples or for each"),
+        (True, [(3, 1, 5, 5)], 2, "one number for all samples or for each"),
+        (True, [(3,)], 2, "one number for all samples or for each"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(bias, shapes, place, message):
+    inputs = [np.zeros((3, 3, 3, 3)), np.zeros((3, 3, 7, 7)), *map(np.zeros, shapes)]
+    with pytest.raises(ShapeError, match=message) as caught:
+        XCorr(bias=bias).forward(inputs, [], Context())
+    assert caught.value.input == place
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-13)])
 @pytest.mark.parametrize("z_shape, x_shape", SHAPES)
 def test_is_the_sum_over_the_window_of_each_cell(rng, z_shape, x_shape, dtype, tolerance):
@@ -88,6 +128,9 @@ def test_sizes_are_those_of_the_output_and_the_field_is_the_whole_plane():
     assert XCorr().get_output_sizes([Size(*z.shape), Size(*x.shape)]) == [Size(*y.shape)]
     fields = XCorr().get_receptive_fields(2, 1)
     assert [f[0].size for f in fields] == [(math.inf, math.inf)] * 2
+    sizes = [Size(*z.shape), Size(*x.shape), Size(2, 1, 1, 1)]
+    assert XCorr(bias=True).get_output_sizes(sizes) == [Size(*y.shape)]
+    assert len(XCorr(bias=True).get_receptive_fields(3, 1)) == 3
 
 
 def test_settings_of_saved_siamfc_networks_are_accepted():

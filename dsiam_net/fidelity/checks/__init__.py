@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     accumulation,
     arrangement,
+    cfnet,
     conv_pool,
     distance,
     dsiam,
