@@ -1,5 +1,7 @@
 """Tests of dsiam_net.cfnet, and of reading the networks of the CFNet code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -179,6 +181,25 @@ def test_the_network_that_is_built_is_the_one_that_is_read(tmp_path, rng):
         kept = read.get_layer(record.name).block.save()
         for name in ("stride", "lambda_", "bias", "margin", "total_stride", "epsilon"):
             assert record.block.save().get(name) == kept.get(name), (record.name, name)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("version", ("7", "7.3"))
+def test_a_network_that_is_built_goes_into_a_file_and_back(tmp_path, name, version):
+    channels = (4,) * len(VARIANTS[name].channels)
+    net = make_cfnet(replace(VARIANTS[name], channels=channels))
+    add_losses(net)
+    save_network(net, tmp_path / "net.mat", version)
+    again = load_without_warning(tmp_path / "net.mat")
+    assert [(r.name, r.type, r.block.save()) for r in again.layers] == [
+        (r.name, r.type, r.block.save()) for r in net.layers
+    ]
+    for parameter in net.params:
+        found = again.get_param(parameter.name)
+        np.testing.assert_array_equal(np.squeeze(found.value), np.squeeze(parameter.value))
+        assert found.learning_rate == parameter.learning_rate
+        assert found.weight_decay == parameter.weight_decay
+        assert found.train_method == parameter.train_method
 
 
 # Features of exemplar and instance, template, score, pixels a cell: the original's tracker.m

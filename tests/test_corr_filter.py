@@ -9,6 +9,7 @@ from dagnet import Context, DagNN, ShapeError, Size
 from errors import prove
 from golden import assert_passes, golden
 from layers import CorrFilter, XCorr, corr_filter, gaussian_response, rlr
+from suite import check_derivatives, over_kinds
 
 # (N, C, H, W): odd, even, not square, vectors, one cell.
 SHAPES = [
@@ -73,6 +74,13 @@ def test_gradient(rng, shape, bias):
 def test_gradient_at_other_penalties(rng, penalty):
     x, y = rng.standard_normal((2, 4, 8, 7)), gaussian_response((8, 7), 1.0)
     prove(CorrFilter(lambda_=penalty, bias=False), [x], [y])
+
+
+@over_kinds
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 8, 30, 27)])
+def test_derivatives_in_both_precisions_and_on_every_device(rng, kind, shape):
+    x, y = rng.standard_normal(shape), rng.standard_normal(shape[2:])
+    check_derivatives(kind, CorrFilter(lambda_=0.1, bias=False), [x], [y])
 
 
 @golden("cfnet", lambda name: name.startswith("filter"))

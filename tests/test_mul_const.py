@@ -7,6 +7,7 @@ from dagnet import Context, DagNN, ShapeError
 from errors import prove
 from golden import assert_passes, golden
 from layers import MulConst
+from suite import check_derivatives, over_kinds
 
 SHAPES = [(5, 4), (1, 1, 5, 4), (1, 3, 1, 1), (2, 1, 1, 4), (3, 5, 4), (1,), (), (2, 3, 5, 4)]
 
@@ -14,6 +15,13 @@ SHAPES = [(5, 4), (1, 1, 5, 4), (1, 3, 1, 1), (2, 1, 1, 4), (3, 5, 4), (1,), (),
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient(rng, shape):
     prove(MulConst(), [rng.standard_normal((2, 3, 5, 4))], [rng.standard_normal(shape)])
+
+
+@over_kinds
+@pytest.mark.parametrize("shape", SHAPES)
+def test_derivatives_in_both_precisions_and_on_every_device(rng, kind, shape):
+    x, h = rng.standard_normal((2, 3, 5, 4)), rng.standard_normal(shape)
+    check_derivatives(kind, MulConst(), [x], [h])
 
 
 @golden("cfnet", lambda name: name.startswith("mul"))

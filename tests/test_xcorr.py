@@ -9,6 +9,7 @@ from dagnet import Context, ShapeError, Size
 from errors import prove
 from golden import assert_passes, golden
 from layers import XCorr, xcorr, xcorr_backward
+from suite import check_derivatives, over_kinds
 
 # (N_z, C, h, w), (N, H, W)
 SHAPES = [
@@ -53,6 +54,13 @@ def test_gradient_with_a_number_that_is_added(rng, z_shape, x_shape):
         bias = rng.standard_normal((numbers, 1, 1, 1))
         prove(XCorr(bias=True), [z, x, bias])
         prove(XCorr(bias=True, weight=rng.standard_normal(size)), [z, x, bias])
+
+
+@over_kinds
+@pytest.mark.parametrize("numbers", [1, 3])
+def test_derivatives_with_a_number_in_both_precisions_and_on_every_device(rng, kind, numbers):
+    inputs = [rng.standard_normal(s) for s in ((3, 2, 3, 4), (3, 2, 7, 6), (numbers, 1, 1, 1))]
+    check_derivatives(kind, XCorr(bias=True), inputs)
 
 
 def test_a_number_for_each_sample_is_added_to_its_map(rng):
