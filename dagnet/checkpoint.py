@@ -38,6 +38,8 @@ class TrainState:
         Figures of the epoch that is under way, and the losses' running averages.
     settings : dict
         Whatever the caller wants to find in the checkpoint again (options of the run).
+    workers : int
+        Processes that train together.
     """
 
     epoch: int = 0
@@ -48,6 +50,7 @@ class TrainState:
     stats: dict[str, list[dict]] = field(default_factory=lambda: {"train": [], "val": []})
     running: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    workers: int = 1
 
 
 def epoch_path(directory: str | os.PathLike, epoch: int) -> Path:

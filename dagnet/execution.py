@@ -80,7 +80,7 @@ class Evaluation:
             if unit.family is not None and unit.family not in self.families:
                 self.families[unit.family] = Family(unit.block)
         # Layers that draw numbers have a generator each, whatever the order in which they run.
-        self.entropy = int(net.rng.integers(2**63))
+        self.entropy = draw_entropy(net.rng)
         for record in net.layers:
             record.forward_time = record.backward_time = None
         self.kept_for_backward = self._find_kept() if der_outputs else set()
@@ -467,6 +467,11 @@ class Evaluation:
         if unit.family is None:
             return explain(exc, net.layers[unit.layers[0]], inputs, params, direction)
         return explain_chains(exc, net, self.plan, unit, inputs, direction)
+
+
+def draw_entropy(rng: np.random.Generator) -> int:
+    """The number that all random numbers of an evaluation follow from; each draws one."""
+    return int(rng.integers(2**63))
 
 
 def _spread(der: Any, value: Any, name: str) -> Any:

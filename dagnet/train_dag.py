@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .averages import accumulate_stats, loss_averages
 from .backend import get_array_module, tree_to_device
 from .checkpoint import (
     PARTIAL,
@@ -21,10 +23,12 @@ from .checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from .communicator import SINGLE, Communicator, broadcast_tree
 from .errors import CheckpointError, DagNNError
+from .execution import draw_entropy
 from .net import DagNN
-from .records import TRAIN_METHODS, Parameter
 from .train_options import (
+    Batch,
     Callback,
     ExtractStats,
     GetBatch,
@@ -33,50 +37,8 @@ from .train_options import (
     StopTraining,
     TrainOptions,
     check_rates,
-    rate_of_epoch,
 )
-
-
-class NonFiniteError(DagNNError, ArithmeticError):
-    """A loss or a derivative is infinite or not a number; training stopped before the update."""
-
-
-def loss_averages(stats: dict, net: DagNN) -> dict:
-    """Running averages of all layers that keep one, by the name of their first output."""
-    for record in net.layers:
-        figures = record.block.statistics()
-        if figures is not None:
-            stats[record.outputs[0]] = figures["average"]
-    return stats
-
-
-def accumulate_stats(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Figures of one epoch of several workers as one (``accumulateStats``).
-
-    Parameters
-    ----------
-    parts : sequence of dict
-        The figures of each worker, numbers by name, among them ``num``, how many elements it saw.
-
-    Returns
-    -------
-    dict
-        ``num``, the sum, and of each other figure the mean weighted by ``num``.
-
-    Raises
-    ------
-    ValueError
-        If no worker saw an element, or they have other figures.
-    """
-    names = list(parts[0]) if parts else []
-    if any(set(part) != set(names) for part in parts):
-        received = " and ".join(str(list(part)) for part in parts)
-        raise ValueError(f"workers must have the same figures, received {received}")
-    total = sum(part["num"] for part in parts)
-    if not total:
-        raise ValueError("no worker saw an element: there is nothing to average")
-    means = {name: sum(part[name] * part["num"] for part in parts) / total for name in names}
-    return {**means, "num": total}
+from .update import NonFiniteError, accumulate_gradients
 
 
 def train_dag(
@@ -89,6 +51,7 @@ def train_dag(
     extract_stats: ExtractStats = loss_averages,
     post_epoch: PostEpoch | None = None,
     callbacks: Sequence[Callback] = (),
+    communicator: Communicator = SINGLE,
 ) -> tuple[DagNN, TrainState]:
     """Train a network, epoch after epoch, with checkpoints.
 
@@ -98,6 +61,12 @@ def train_dag(
     Every random choice depends on ``random_seed``, epoch and step alone, so a run that was
     interrupted and goes on from a checkpoint gives the numbers of one that was not (bit for bit
     on a CPU).
+
+    Several processes, each of which calls this function alike, train one network together: each
+    evaluates its share of a step's elements, and all take the same step. Parameters begin with,
+    and after each checkpoint are, those of the first process, which alone writes and reads
+    files. An exception in one of them leaves the others waiting: end the run then, as
+    ``dagnet.mpi.abort`` does.
 
     Parameters
     ----------
@@ -110,11 +79,16 @@ def train_dag(
         Elements of the two sets.
     options : TrainOptions
     extract_stats : function
-        Turns the present evaluation into figures.
+        Turns the present evaluation into figures. With several processes it is called by each,
+        and must give all the same, those of all processes, as the default does.
+        A process without elements in a step has no values then.
     post_epoch : function
         Called after each epoch; see ``PostEpoch``. The checkpoint of the epoch, written after
         it, holds the learning rate that it sets, so that a run which goes on keeps it.
     callbacks : sequence of Callback
+    communicator : Communicator
+        The processes that train together; by default this one alone. Callbacks that write are
+        given to the first process alone.
 
     Returns
     -------
@@ -127,8 +101,10 @@ def train_dag(
     NonFiniteError
         If a loss or derivative is not finite. The checkpoints written so far stay.
     CheckpointError
-        If the checkpoint to go on from is damaged, or of a run with other settings; or was
-        written within an epoch whose steps had other elements.
+        If the checkpoint to go on from is damaged, or of a run with other settings or another
+        number of processes; or was written within an epoch whose steps had other elements.
+    DagNNError
+        If there are several processes, and the network has a parameter server of its own.
     ValueError
         If there are neither training nor validation elements, or no ``der_outputs`` to train.
     """
@@ -138,27 +114,30 @@ def train_dag(
     if len(train) > 0:
         if not options.der_outputs:
             raise ValueError("der_outputs must name what is minimised, and is empty")
-        exp_dir.mkdir(parents=True, exist_ok=True)
+        if communicator.is_first:
+            exp_dir.mkdir(parents=True, exist_ok=True)
         for name in options.der_outputs:
             net.get_var(name).precious = True
-        if not options.continue_:
+        if not options.continue_ and communicator.is_first:
             set_aside(exp_dir)
-    state = TrainState()
-    last = find_last_checkpoint(exp_dir) if options.continue_ else None
-    if last is not None:
-        net, state = _go_on(last, net, train, options)
-    state.settings = dict(options.settings)
-    _take_solver(state, options)
+    if communicator.size > 1 and net.parameter_server is not None:
+        raise DagNNError("a network with a parameter server cannot have a communicator as well")
+    net, state = _begin(net, train, options, communicator)
     for parameter in net.params:
         # Sums depend on an array's order in memory, and checkpoints keep C order alone.
         if parameter.value is not None:
             xp = get_array_module(parameter.value)
             parameter.value = xp.asarray(parameter.value, order="C")
-    loop = _Loop(net, state, get_batch, train, val, options, extract_stats, post_epoch, callbacks)
+    loop = _Loop(
+        *(net, state, get_batch, train, val, options, extract_stats, post_epoch, callbacks),
+        communicator=communicator,
+    )
     first, done = (state.epoch + 1, 0) if state.step < 0 else (state.epoch, state.step)
+    if communicator.size > 1:
+        loop.take_first()
+        net.set_parameter_server(communicator.server(net))
     try:
-        for callback in callbacks:
-            callback.on_start(net, state)
+        loop.ask(lambda callback: callback.on_start(net, state))
         if hasattr(get_batch, "expect"):
             get_batch.expect(loop.requests(first, done))
         for epoch in range(first, options.num_epochs + 1):
@@ -167,93 +146,28 @@ def train_dag(
             loop.run_epoch(epoch)
     except StopTraining:
         pass
+    finally:
+        if communicator.size > 1:
+            net.clear_parameter_server()
     return net, state
 
 
-def accumulate_gradients(
-    net: DagNN,
-    state: TrainState,
-    options: TrainOptions,
-    epoch: int,
-    *,
-    evaluations: int | None = None,
-) -> None:
-    """Update all parameters from their derivatives (``accumulateGradients``).
-
-    A parameter of method ``average`` moves to the mean of what its uses observed; one of method
-    ``gradient`` by the solver, with weight decay, unless its learning rate and decay are both 0.
-    A parameter that no evaluated layer used has no derivative and stays. Parameters keep their
-    dtype.
-
-    Parameters
-    ----------
-    evaluations : int, optional
-        How many evaluations' derivatives were added up; by default ``num_sub_batches``.
-
-    Raises
-    ------
-    NonFiniteError
-        If a derivative is not finite. No parameter is changed then.
-    DagNNError
-        If a parameter's train method is not known; likewise.
-    """
-    server = net.parameter_server
-    workers = options.num_sub_batches if evaluations is None else evaluations
-    if server is not None:
-        server.sync()
-        workers *= server.num_workers
-    updates = []
-    for parameter in net.params:
-        der = parameter.der if server is None else server.pull(parameter.name)
-        if der is not None:
-            _check_update(parameter, der, epoch)
-            updates.append((parameter, der))
-    for parameter, der in updates:
-        if parameter.train_method == "average":
-            rate = float(parameter.learning_rate)
-            share = rate / workers / parameter.fanout
-            _assign(parameter, (1 - rate) * parameter.value + share * der)
-        else:
-            _descend(parameter, der / workers, state, options, epoch)
-
-
-def _check_update(parameter: Parameter, der: Any, epoch: int) -> None:
-    if parameter.train_method not in TRAIN_METHODS:
-        raise DagNNError(
-            f"parameter {parameter.name!r}: train_method must be one of {TRAIN_METHODS}, received "
-            f"{parameter.train_method!r}"
-        )
-    if not bool(get_array_module(der).isfinite(der).all()):
-        raise NonFiniteError(
-            f"the derivative by parameter {parameter.name!r} is not finite in epoch {epoch}: no "
-            "parameter was changed by this step; lower the learning rate, or look at the inputs "
-            "of this step"
-        )
-
-
-def _descend(
-    parameter: Parameter, der: Any, state: TrainState, options: TrainOptions, epoch: int
-) -> None:
-    # float: a factor of NumPy's double type would turn single precision into double.
-    decay = float(options.weight_decay * parameter.weight_decay)
-    chosen = state.learning_rate
-    rate = options.rate(epoch) if chosen is None else rate_of_epoch(chosen, epoch)
-    rate = float(rate * parameter.learning_rate)
-    if rate <= 0 and decay <= 0:
-        return
-    value, state.solver_state[parameter.name] = options.solver.update(
-        parameter.value,
-        state.solver_state.get(parameter.name),
-        der + decay * parameter.value,
-        rate,
-    )
-    _assign(parameter, value)
-
-
-def _assign(parameter: Parameter, value: Any) -> None:
-    """A new value in the parameter's dtype, and an array where arithmetic made a number of it."""
-    before = parameter.value
-    parameter.value = get_array_module(before).asarray(value, dtype=before.dtype)
+def _begin(
+    net: DagNN, train: Sequence[int], options: TrainOptions, communicator: Communicator
+) -> tuple[DagNN, TrainState]:
+    """Network and state to begin with: those of the last checkpoint, if there is one."""
+    state, last = TrainState(), None
+    if options.continue_:
+        if communicator.is_first:
+            last = find_last_checkpoint(options.exp_dir)
+        name, *_ = communicator.exchange(None if last is None else str(last))
+        last = None if name is None else Path(name)
+    if last is not None:
+        net, state = _go_on(last, net, train, options, communicator)
+    state.settings = dict(options.settings)
+    state.workers = communicator.size
+    _take_solver(state, options)
+    return net, state
 
 
 @dataclass
@@ -269,10 +183,40 @@ class _Loop:
     extract_stats: ExtractStats
     post_epoch: PostEpoch | None
     callbacks: Sequence[Callback]
+    communicator: Communicator
+    # Elements that this process has evaluated, of the epoch's training or validation so far.
+    seen: int = 0
 
     @property
     def exp_dir(self) -> Path:
         return Path(self.options.exp_dir)
+
+    def ask(self, what: Callable[[Callback], None]) -> None:
+        """Do something with each callback; training is over for all processes if one stops it."""
+        stop = False
+        try:
+            for callback in self.callbacks:
+                what(callback)
+        except StopTraining:
+            stop = True
+        if any(self.communicator.exchange(stop)):
+            raise StopTraining
+
+    def take_first(self) -> None:
+        """Parameters and the solver's state of the first process, in all.
+
+        They are the same but where processors differ and round differently; a run that goes on
+        from a checkpoint has those of the first process.
+        """
+        for parameter in self.net.params:
+            parameter.value = broadcast_tree(parameter.value, self.communicator)
+        self.state.solver_state = broadcast_tree(self.state.solver_state, self.communicator)
+
+    def _save(self, path: Path) -> None:
+        if self.communicator.size > 1:
+            self.take_first()
+        if self.communicator.is_first:
+            save_checkpoint(path, self.net, self.state)
 
     def run_epoch(self, epoch: int) -> None:
         state, net = self.state, self.net
@@ -295,10 +239,10 @@ class _Loop:
         if self.post_epoch is not None:
             self._take_rate(self.post_epoch(net, self.options, state))
         if len(self.train) > 0:
-            save_checkpoint(epoch_path(self.exp_dir, epoch), net, state)
-            (self.exp_dir / PARTIAL).unlink(missing_ok=True)
-        for callback in self.callbacks:
-            callback.after_epoch(net, state)
+            self._save(epoch_path(self.exp_dir, epoch))
+            if self.communicator.is_first:
+                (self.exp_dir / PARTIAL).unlink(missing_ok=True)
+        self.ask(lambda callback: callback.after_epoch(net, state))
 
     def _take_rate(self, rate: Any) -> None:
         """The learning rate that ``post_epoch`` returned."""
@@ -317,7 +261,7 @@ class _Loop:
             train, val = self._orders(epoch)
             for mode, subset, skip in (("train", train, done), ("val", val, 0)):
                 for batch in self._batches(subset)[skip:]:
-                    for part in self._sub_batches(batch):
+                    for part in self._own_parts(batch):
                         yield tuple(part), mode, epoch
             done = 0
 
@@ -334,13 +278,15 @@ class _Loop:
     def _process(self, mode: str, epoch: int, subset: Any, done: int, stats: dict) -> dict:
         batches = self._batches(subset)
         steps = len(batches)
+        self.seen = sum(len(part) for batch in batches[:done] for part in self._own_parts(batch))
         for step in range(done, steps):
             start = time.perf_counter()
             batch = batches[step]
             self.net.rng = np.random.default_rng([self.options.random_seed, epoch, step])
             (self._train_step if mode == "train" else self._validate)(batch, epoch)
             stats["num"] = stats.get("num", 0) + len(batch)
-            stats = self.extract_stats(stats, self.net)
+            self.seen += sum(map(len, self._own_parts(batch)))
+            stats = self._figures(stats)
             stats["time"] = stats.get("time", 0.0) + time.perf_counter() - start
             if mode == "train":
                 self.state.step = step + 1
@@ -349,25 +295,35 @@ class _Loop:
                 callback.after_step(mode, epoch, step + 1, steps, stats)
         return stats
 
+    def _figures(self, stats: dict) -> dict:
+        """The figures so far, of all processes, with those of this step."""
+        if self.extract_stats is not loss_averages or self.communicator.size == 1:
+            return self.extract_stats(stats, self.net)
+        own = loss_averages({"num": self.seen}, self.net)
+        return stats | accumulate_stats(self.communicator.exchange(own))
+
     def _train_step(self, batch: Any, epoch: int) -> None:
         net, options = self.net, self.options
         net.mode = "normal"
-        parts = self._sub_batches(batch)
-        for s, part in enumerate(parts):
-            given = self.get_batch(part, "train", epoch)
-            net.accumulate_param_ders = s > 0
+        net.accumulate_param_ders = False
+        for given, is_last in self._turns(batch, "train", epoch):
             # What is not finite is looked for right after, and named.
             with np.errstate(invalid="ignore", over="ignore"):
                 net.eval(
                     given.inputs,
                     options.der_outputs,
                     late_inputs=given.late_inputs,
-                    hold_on=s < len(parts) - 1,
+                    hold_on=not is_last,
                     memory_budget=options.memory_budget,
                 )
+            net.accumulate_param_ders = True
             self._check_losses(epoch)
         net.accumulate_param_ders = False
-        accumulate_gradients(net, self.state, options, epoch, evaluations=len(parts))
+        evaluations = len(self._sub_batches(batch))
+        if net.parameter_server is not None and self.communicator.size == 1:
+            # Processes that the loop knows nothing of have as many each.
+            evaluations *= net.parameter_server.num_workers
+        accumulate_gradients(net, self.state, options, epoch, evaluations=evaluations)
         for callback in self.callbacks:
             callback.after_update(net)
 
@@ -384,14 +340,36 @@ class _Loop:
 
     def _validate(self, batch: Any, epoch: int) -> None:
         self.net.mode = "test"
-        for part in self._sub_batches(batch):
-            given = self.get_batch(part, "val", epoch)
+        for given, _ in self._turns(batch, "val", epoch):
             self.net.eval(given.inputs, late_inputs=given.late_inputs)
 
+    def _turns(self, batch: Any, mode: str, epoch: int) -> Iterator[tuple[Batch, bool]]:
+        """What this process evaluates of a step, and whether it is the last; every evaluation has
+        the random numbers that it has with one process."""
+        own = self._own(batch)
+        if not own:
+            # What an earlier step computed is not this one's.
+            for variable in self.net.vars:
+                variable.value = None
+        for place, part in enumerate(self._sub_batches(batch)):
+            if place in own:
+                yield self.get_batch(part, mode, epoch), place == own[-1]
+            else:
+                draw_entropy(self.net.rng)
+
     def _sub_batches(self, batch: Any) -> list[list[int]]:
-        """Every n-th element each; a last batch may have fewer than there are sub-batches."""
-        parts = min(self.options.num_sub_batches, len(batch))
+        """The sub-batches of all processes, every n-th element each; a last batch may have fewer
+        than there are sub-batches."""
+        parts = min(self.options.num_sub_batches * self.communicator.size, len(batch))
         return [[int(i) for i in batch[s::parts]] for s in range(parts)]
+
+    def _own(self, batch: Any) -> range:
+        """The places of this process's sub-batches among those of all."""
+        return range(self.communicator.rank, len(self._sub_batches(batch)), self.communicator.size)
+
+    def _own_parts(self, batch: Any) -> list[list[int]]:
+        parts = self._sub_batches(batch)
+        return [parts[place] for place in self._own(batch)]
 
     def _save_partial(self, step: int, steps: int, stats: dict) -> None:
         every = self.options.checkpoint_every
@@ -403,8 +381,9 @@ class _Loop:
             if held is not None:
                 averages[record.name] = held
         plan = _plan(self.train, self.options)
+        averages = self.communicator.exchange(averages)
         self.state.running = {"stats": stats, "averages": averages, "plan": plan}
-        save_checkpoint(self.exp_dir / PARTIAL, self.net, self.state)
+        self._save(self.exp_dir / PARTIAL)
 
     def _reset_statistics(self) -> None:
         for record in self.net.layers:
@@ -412,11 +391,20 @@ class _Loop:
 
 
 def _go_on(
-    path: Path, given: DagNN, train: Sequence[int], options: TrainOptions
+    path: Path,
+    given: DagNN,
+    train: Sequence[int],
+    options: TrainOptions,
+    communicator: Communicator,
 ) -> tuple[DagNN, TrainState]:
     """Network and state of a checkpoint, in the place of a network that is given."""
-    net, state = load_checkpoint(path)
+    net, state = _read(path, communicator)
     _refuse_changes(path, state.settings, options.settings)
+    if state.workers != communicator.size:
+        raise CheckpointError(
+            f"{path} was written by {state.workers} processes that train together, and this run "
+            f"has {communicator.size}: start as many, or begin a new run with its weights"
+        )
     if "plan" in state.running:
         _refuse_changes(path, state.running["plan"], _plan(train, options))
     net.move(given.device)
@@ -424,9 +412,27 @@ def _go_on(
     for variable in given.vars:
         if variable.precious and net.get_var_index(variable.name) is not None:
             net.get_var(variable.name).precious = True
-    for name, held in state.running.get("averages", {}).items():
+    averages = state.running.get("averages", {})
+    if isinstance(averages, list):
+        # One for each process; in checkpoints of the time when there was but one, that one.
+        averages = averages[communicator.rank]
+    for name, held in averages.items():
         net.get_layer(name).block.load_statistics_state(held)
     return net, state
+
+
+def _read(path: Path, communicator: Communicator) -> tuple[DagNN, TrainState]:
+    """A checkpoint that the first process reads for all."""
+    if communicator.size == 1:
+        return load_checkpoint(path)
+    if communicator.is_first:
+        result = load_checkpoint(path)
+        communicator.broadcast_bytes(path.read_bytes())
+        return result
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(communicator.broadcast_bytes(b""))
+        return load_checkpoint(copy)
 
 
 def _take_solver(state: TrainState, options: TrainOptions) -> None:
