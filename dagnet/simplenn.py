@@ -65,7 +65,9 @@ _CONVOLUTION = Kind(
 _NORMALISATION = Kind(
     "dagnn.LRN", settings={"param": "param"}, defaults={"param": (5, 1, 0.0001 / 5, 0.75)}
 )
-# Types of SimpleNN layers.
+_LOSS = Kind("dagnn.Loss", fixed={"loss": "softmaxlog"}, reads_label=True)
+# Types of SimpleNN layers: those that ``fromSimpleNN`` takes, and at the end those that only
+# ``vl_simplenn`` knows.
 KINDS = {
     "conv": _CONVOLUTION,
     "convt": Kind(
@@ -93,7 +95,24 @@ KINDS = {
     "sigmoid": Kind("dagnn.Sigmoid"),
     "dropout": Kind("dagnn.DropOut", settings={"rate": "rate"}, defaults={"rate": 0.5}),
     "softmax": Kind("dagnn.SoftMax"),
-    "softmaxloss": Kind("dagnn.Loss", fixed={"loss": "softmaxlog"}, reads_label=True),
+    "softmaxloss": _LOSS,
+    # ``vl_nnloss`` without an option: its help text speaks of the log loss of probabilities, its
+    # code takes the softmax first.
+    "loss": _LOSS,
+    "noffset": Kind("dagnn.NormOffset", settings={"param": "param"}),
+    "spnorm": Kind("dagnn.SpatialNorm", settings={"param": "param"}),
+    "pdist": Kind(
+        "dagnn.PDist",
+        settings={n: n for n in ("p", "no_root", "aggregate", "epsilon", "instance_weights")},
+        defaults={
+            "p": 2,
+            "no_root": False,
+            "aggregate": False,
+            "epsilon": 1e-3,
+            "instance_weights": None,
+        },
+        reads_label=True,
+    ),
 }
 
 
@@ -103,15 +122,17 @@ def from_simple_nn(
     """Build a ``DagNN`` from the layers of a SimpleNN network.
 
     The input of the first layer is the variable ``x0``, the output of the n-th is ``xn``. A loss
-    reads ``label`` too (``label1``, ... for further losses). The parameters of a layer ``conv1``
-    are ``conv1f`` and ``conv1b``, those of a batch norm ``bn1`` are ``bn1m``, ``bn1b``, ``bn1x``.
+    (and ``pdist``) reads ``label`` too (``label1``, ... for further losses). The parameters of a
+    layer ``conv1`` are ``conv1f`` and ``conv1b``, those of a batch norm ``bn1`` are ``bn1m``,
+    ``bn1b``, ``bn1x``.
 
     Parameters
     ----------
     layers : list of dict
         ``type`` (``conv``, ``convt``, ``pool``, ``bnorm``, ``normalize`` or ``lrn``, ``relu``,
-        ``sigmoid``, ``dropout``, ``softmax``, ``softmaxloss``), ``name``, ``precious`` (the output
-        is kept after evaluation) and what the type needs:
+        ``sigmoid``, ``dropout``, ``softmax``, ``softmaxloss``, and of those that the original
+        evaluates but does not convert ``loss``, ``noffset``, ``spnorm``, ``pdist``), ``name``,
+        ``precious`` (the output is kept after evaluation) and what the type needs:
 
         ``weights``
             list of arrays. Convolutions: filters (out, in / groups, kh, kw) and biases (out,) or
@@ -120,7 +141,8 @@ def from_simple_nn(
         ``learning_rate``, ``weight_decay``
             one number for each of the weights.
         ``pad``, ``stride``, ``dilate``, ``pool``, ``method``, ``upsample``, ``crop``,
-        ``num_groups``, ``epsilon``, ``param``, ``leak``, ``rate``, ``opts``
+        ``num_groups``, ``epsilon``, ``param``, ``leak``, ``rate``, ``p``, ``no_root``,
+        ``aggregate``, ``instance_weights``, ``opts``
             settings; those left out have ``vl_simplenn_tidy``'s defaults.
     meta : dict, optional
         Kept as the network's ``meta``; in ``meta['inputs']`` the name becomes the input's.
@@ -142,7 +164,8 @@ def from_simple_nn(
     -----
     Differs from the original in three things. The epsilon of a batch norm and ``precious`` are
     carried over (the original leaves both behind), and a second loss gets the name
-    ``objective1``, where the original would give one name to both.
+    ``objective1``, where the original would give one name to both. ``simple_nn`` evaluates such a
+    network as ``vl_simplenn`` does.
     """
     net = DagNN()
     net.meta = dict(meta or {})
@@ -163,7 +186,8 @@ def _add(net: DagNN, place: int, fields: Fields) -> None:
     if kind is None:
         raise DagNNError(
             f"{what} has type {fields.get('type')!r}, which has no counterpart in a DagNN; "
-            f"types that have: {', '.join(sorted(KINDS))}"
+            f"types that have: {', '.join(sorted(KINDS))}; a layer of your own goes into a DagNN "
+            "with add_layer"
         )
     weights = _weights(fields) if kind.suffixes else []
     missing = [key for key in kind.settings if key not in {**kind.defaults, **fields}]

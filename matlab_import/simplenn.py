@@ -10,11 +10,11 @@ import numpy as np
 from dagnet import DagNN
 from dagnet.simplenn import from_simple_nn
 
-from .axes import parameter_axes
+from .axes import parameter_axes, tensor
 from .errors import MatFileError
 from .python_types import restore_types
 from .settings import python_name, setting_value
-from .values import is_empty, kind, to_python
+from .values import is_empty, kind, number, text, to_python
 
 # The layers whose weights have axes of their own, as what they become.
 _WEIGHTED = {"conv": "dagnn.Conv", "convt": "dagnn.ConvTranspose", "bnorm": "dagnn.BatchNorm"}
@@ -45,6 +45,7 @@ def _fields(place: int, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
         raise MatFileError(f"layer {place}: expected a struct with a type, found {kind(entry)}")
     type_name = _WEIGHTED.get(entry["type"], "")
+    _check_common(place, entry)
     fields: dict[str, Any] = {}
     for name, value in entry.items():
         if name == "weights":
@@ -52,6 +53,8 @@ def _fields(place: int, entry: Any) -> dict[str, Any]:
             fields[name] = [_weight(place, type_name, i, v) for i, v in enumerate(values)]
         elif name in ("filters", "biases"):
             fields[name] = _weight(place, type_name, int(name == "biases"), value)
+        elif name == "instanceWeights" and isinstance(value, np.ndarray) and value.size > 1:
+            fields[python_name(name)] = tensor(value)
         else:
             setting = setting_value(value)
             if setting is not None:
@@ -59,10 +62,25 @@ def _fields(place: int, entry: Any) -> dict[str, Any]:
     return fields
 
 
+def _check_common(place: int, entry: Mapping[str, Any]) -> None:
+    """Refuse fields of the wrong kind that layers of every type have; none need be there."""
+    text(entry.get("name", ""), f"layer {place}, name")
+    if not is_empty(entry.get("precious", [])):
+        number(entry["precious"], f"layer {place}, precious")
+    for name in ("learningRate", "weightDecay"):
+        value = entry.get(name, [])
+        if not is_empty(value) and not _is_numeric(value):
+            raise MatFileError(f"layer {place}, {name}: expected numbers, found {kind(value)}")
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
 def _weight(place: int, type_name: str, index: int, value: Any) -> np.ndarray | None:
     if is_empty(value):
         return None
-    if not isinstance(value, np.ndarray):
+    if not _is_numeric(value):
         raise MatFileError(f"layer {place}, weights: expected arrays, found {kind(value)}")
     return parameter_axes(type_name, index)(value)
 
@@ -84,8 +102,18 @@ def _with_crop_size(normalization: dict[str, Any]) -> dict[str, Any]:
 
     Older files give the image size and, in ``border``, by how much more is read and cut off.
     """
-    if "cropSize" in normalization or not {"border", "imageSize"} <= set(normalization):
+    given = [normalization.get(name) for name in ("imageSize", "border")]
+    if "cropSize" in normalization or not all(map(_are_positive, given)):
         return normalization
-    size = np.ravel(normalization["imageSize"])[:2]
-    border = np.ravel(normalization["border"])
+    size, border = np.ravel(given[0])[:2], np.ravel(given[1])
+    if border.size not in (1, size.size):
+        return normalization
     return {**normalization, "cropSize": (size / (size + border)).reshape(1, -1)}
+
+
+def _are_positive(value: Any) -> bool:
+    """Whether a value in Python form is a number or an array, of nothing below 0; sizes are."""
+    if not isinstance(value, (int, float, np.generic, np.ndarray)):
+        return False
+    array = np.asarray(value)
+    return array.dtype.kind in "biuf" and array.size > 0 and bool(np.all(array >= 0))

@@ -12,7 +12,7 @@ from dagnet import DagNN, LayerRecord
 from dagnet.simplenn import KINDS, Kind
 
 from . import forms
-from .axes import parameter_axes
+from .axes import parameter_axes, tensor
 from .blocks import block_properties, changed_settings, matlab_name
 from .errors import MatFileError
 from .from_python import from_python
@@ -86,9 +86,11 @@ def _layer(net: DagNN, place: int, old: bool) -> dict[str, Any]:
     record = net.layers[place]
     what = f"layer {record.name!r} ({record.type})"
     field, kind = _kind(record, what)
-    _check_chain(net, place, what)
+    _check_chain(net, place, what, int(kind.reads_label))
     properties = block_properties(record.block, f"layer {record.name!r}")
     by_setting = {python_name(name): value for name, value in properties.items()}
+    if "instance_weights" in kind.settings:  # one of the class's options, a field of its own here
+        by_setting["instance_weights"] = _instance_weights(record.block.instance_weights)
     _check_settings(record, kind, what)
     own = {matlab_name(name): by_setting[setting] for name, setting in kind.settings.items()}
     weights = _weights(net, record, kind, what)
@@ -116,10 +118,9 @@ def _kind(record: LayerRecord, what: str) -> tuple[str, Kind]:
     )
 
 
-def _check_chain(net: DagNN, place: int, what: str) -> None:
+def _check_chain(net: DagNN, place: int, what: str, labels: int) -> None:
     """Each layer reads the output of the one before it, and a loss its labels beside."""
     record = net.layers[place]
-    labels = 1 if KINDS["softmaxloss"].type_name == record.type else 0
     if len(record.inputs) != 1 + labels or len(record.outputs) != 1:
         raise MatFileError(
             f"{what}: in a SimpleNN each layer has one input and one output, this one has "
@@ -161,6 +162,14 @@ def _weights(net: DagNN, record: LayerRecord, kind: Kind, what: str) -> list[np.
     if weights and len(weights) < len(kind.suffixes):
         weights.append(np.zeros((0, 0), weights[0].dtype))
     return weights
+
+
+def _instance_weights(weights: Any) -> np.ndarray:
+    """Weights of a distance with MATLAB's axes; ``[]`` where there are none."""
+    if weights is None:
+        return np.zeros((0, 0))
+    weights = np.asarray(weights)
+    return np.array([[float(weights)]]) if weights.ndim == 0 else tensor.to_matlab(weights)
 
 
 def _factors(net: DagNN, record: LayerRecord) -> dict[str, np.ndarray]:

@@ -11,8 +11,9 @@ import networkx
 import numpy as np
 import pytest
 
-from dagnet import DagNN, UnknownNameError
-from dagnet.printing import FORMATS, format_memory
+from dagnet import DagNN, DagNNError, UnknownNameError
+from dagnet.cells import format_memory, format_seconds
+from dagnet.printing import FORMATS
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.unrolled import build_unrolled
 from layers import Conv, Pooling, ReLU
@@ -96,6 +97,23 @@ pad & 1x1x2x2 & n/a & 0 \\
 stride & 2 & n/a & 2 \\
 \end{tabular}
 """
+NO_TIMES = """\
+    time|conv_1|relu|pool|
+--------|------|----|----|
+ forward|   n/a| n/a| n/a|
+backward|   n/a| n/a| n/a|"""
+TIMES = """\
+    time|conv_1|relu| pool|
+--------|------|----|-----|
+ forward|1.25ms| 2us| 1.5s|
+backward| 2.5ms| n/a|3600s|
+
+time by type|Pooling|  Conv|ReLU|total|
+------------|-------|------|----|-----|
+      layers|      1|     1|   1|    3|
+     forward|   1.5s|1.25ms| 2us| 1.5s|
+    backward|  3600s| 2.5ms| n/a|3600s|
+"""
 STYLE = 'fontsize=12 fontname="helvetica"]'
 VARIABLE_STYLE = (
     f'shape=record style="solid,rounded,filled" color=cornsilk4 fillcolor=beige {STYLE}'
@@ -167,6 +185,14 @@ def test_names_choose_columns_in_the_networks_order(net):
     ]
 
 
+def test_places_choose_columns_too(net):
+    by_name = net.print(SIZES, layers=["conv_1", "pool"], variables="z", parameters="f")
+    assert net.print(SIZES, layers=[2, 0], variables=2, parameters=np.arange(1)) == by_name
+    for what, kind, count in (("layers", "layer", 3), ("variables", "variable", 4)):
+        with pytest.raises(UnknownNameError, match=f"no {kind} at place {count}: .* 0 to"):
+            net.print(**{what: [0, count]})
+
+
 @pytest.mark.parametrize("what", ["layers", "parameters", "variables"])
 def test_a_name_that_is_not_there_is_refused(net, what):
     with pytest.raises(UnknownNameError, match=f"no {what[:-1]} 'conv'"):
@@ -191,6 +217,102 @@ def test_latex(net):
 
 def test_dot(net):
     assert net.print(SIZES, format="dot") == DOT
+
+
+def test_names_with_signs_of_the_format_stay_names():
+    net = DagNN()
+    net.add_layer('a "b" \\ {c|d}', ReLU(), "x & y", "z_1^2")
+    text = net.print(format="dot")
+    assert '\t"var_x & y"->"a \\"b\\" \\\\ {c|d}" [weight=10]\n' in text
+    assert '[label="{ a \\"b\\" \\\\ \\{c\\|d\\} | dagnn.ReLU }"' in text
+    rows = net.print(format="latex", memory=False).splitlines()
+    assert rows[1] == r'func & a "b" \textbackslash{} \{c|d\} \\'
+    assert rows[4:6] == [r"inputs & x \& y \\", r"outputs & z\_1\textasciicircum{}2 \\"]
+
+
+@pytest.fixture
+def graphviz(tmp_path, monkeypatch):
+    """A program ``dot`` that writes its arguments into the figure, and refuses ``-Gbad``."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "dot"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *-Gbad*) echo "no such attribute" >&2; exit 1;; esac\n'
+        'for a in "$@"; do [ "$last" = -o ] && out="$a"; last="$a"; done\n'
+        'printf "%s\\n" "$@" > "$out"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name, suffix", [("net.svg", "svg"), ("net", "pdf")])
+def test_graphviz_draws_the_graph(net, graphviz, name, suffix):
+    text = net.print(SIZES, format="dot", figure_path=graphviz / name, dot_args='-Gsize="7" -v')
+    figure, source = graphviz / f"net.{suffix}", graphviz / "net.dot"
+    assert text == DOT == source.read_text()
+    told = [f"-T{suffix}", "-Gsize=7", "-v", "-o", str(figure), str(source)]
+    assert figure.read_text().splitlines() == told
+
+
+def test_without_graphviz_the_graph_is_written_and_the_figure_refused(net, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DagNNError, match="needs Graphviz, whose program 'dot' was not found"):
+        net.print(SIZES, format="dot", figure_path=tmp_path / "net.png")
+    assert (tmp_path / "net.dot").read_text() == DOT
+    # The text alone needs no program.
+    net.print(format="dot", figure_path=tmp_path / "other.dot")
+    assert (tmp_path / "other.dot").read_text().startswith("digraph")
+
+
+def test_what_graphviz_says_is_told(net, graphviz):
+    with pytest.raises(DagNNError, match=r"dot -Tpng -Gbad .* failed: no such attribute"):
+        net.print(format="dot", figure_path=graphviz / "net.png", dot_args=["-Gbad"])
+
+
+@pytest.mark.parametrize("format", ["ascii", "csv", "latex", "digraph"])
+def test_a_figure_goes_with_dot_alone(net, tmp_path, format):
+    with pytest.raises(ValueError, match=f"figure_path goes .* received format '{format}'"):
+        net.print(format=format, figure_path=tmp_path / "net.pdf")
+
+
+def test_digraph_is_a_graph_with_heights_and_channels(net):
+    graph = net.print(SIZES, format="digraph")
+    assert networkx.is_isomorphic(graph, net.to_networkx())
+    weights = {(a[1], b[1]): w for a, b, w in graph.edges.data("weight")}
+    assert weights == {
+        ("x", "conv_1"): 65,
+        ("conv_1", "y"): 33,
+        ("y", "relu"): 33,
+        ("relu", "z"): 33,
+        ("z", "pool"): 33,
+        ("pool", "p"): 16,
+    }
+    assert networkx.get_node_attributes(graph, "channels") == {
+        ("var", name): channels for name, channels in {"x": 3, "y": 8, "z": 8, "p": 8}.items()
+    }
+    unknown = net.print(format="digraph")
+    assert {w for *_, w in unknown.edges.data("weight")} == {1}
+    # Filters tell the channels behind them, whatever the input.
+    assert unknown.nodes["var", "x"]["channels"] == 0 and unknown.nodes["var", "y"]["channels"] == 8
+
+
+def test_times_are_told_by_layer_and_by_type(net):
+    assert net.print(layers=None, memory=False, times=True).split("\n\n")[0] == NO_TIMES
+    seconds = {"conv_1": (0.00125, 0.0025), "relu": (2e-6, None), "pool": (1.5, 3600.0)}
+    for record in net.layers:
+        record.forward_time, record.backward_time = seconds[record.name]
+    assert net.print(layers=None, memory=False, times=True) == TIMES
+    alone = net.print(layers="relu", memory=False, times=True)
+    assert alone.endswith("     forward| 2us|  2us|\n    backward| n/a|  n/a|\n")
+
+
+def test_an_evaluation_leaves_times(net):
+    net.eval({"x": np.zeros((1, 3, 65, 64), np.float32)}, {"p": 1}, plan=False)
+    text = net.print(layers=None, memory=False, times=True, format="csv")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert rows[0] == ["time", "conv_1", "relu", "pool"]
+    assert not any("n/a" in row for row in rows)
 
 
 def test_dot_says_what_is_not_known():
@@ -284,9 +406,28 @@ def test_memory_is_told_with_its_unit(count, text):
     assert format_memory(count) == text
 
 
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (None, "n/a"),
+        (0, "0us"),
+        (1.234e-6, "1.23us"),
+        (999.4e-6, "999us"),
+        (999.6e-6, "1ms"),
+        (0.0125, "12.5ms"),
+        (0.9999, "1s"),
+        (12.345, "12.3s"),
+        (1234.5, "1234s"),
+    ],
+)
+def test_times_are_told_with_their_unit(seconds, text):
+    assert format_seconds(seconds) == text
+
+
 def test_an_empty_network_prints():
     for format in FORMATS:
-        assert isinstance(DagNN().print(format=format, all=True), str)
+        kind = networkx.DiGraph if format == "digraph" else str
+        assert isinstance(DagNN().print(format=format, all=True), kind)
     assert DagNN().print(memory=False) == ""
     assert repr(DagNN()) == "<DagNN: 0 layers, 0 variables, 0 parameters; mode normal, on the cpu>"
 

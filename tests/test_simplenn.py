@@ -10,7 +10,8 @@ from dagnet.simplenn import from_simple_nn
 from golden import GOLDENS, SINGLE, assert_passes, golden
 from mat_networks import load_without_warning, number, row
 from mat_writers import WRITERS, Cell, write_mat73
-from matlab_import import MatFileError, load_network, load_training
+from matlab_import import MatFileError, load_network, load_training, save_simplenn
+from matlab_import.mat_file import read_mat
 
 VERSIONS = ("v6", "v7", "v73")
 
@@ -73,6 +74,69 @@ def test_the_input_in_meta_gets_the_name_of_the_variable(conv):
     net = from_simple_nn([conv], meta)
     assert net.meta == {"inputs": {"name": "x0", "size": (1, 3, 8, 8)}, "classes": ["a"]}
     assert meta["inputs"]["name"] == "data"
+
+
+# Types that vl_simplenn knows and fromSimpleNN does not
+
+
+def test_a_loss_is_the_softmax_loss_as_vl_nnloss_has_it_by_default():
+    net = from_simple_nn([{"type": "loss"}], canonical_names=True)
+    assert net.layers[0].inputs == ["prediction", "label"]
+    assert net.get_outputs() == ["objective"]
+    net.eval({"prediction": np.log([[1.0, 3.0]])[:, :, None, None], "label": np.array([2.0])})
+    assert np.isclose(net.get_var("objective").value, -np.log(3 / 4))
+
+
+def test_normalisations_have_their_parameters():
+    layers = [{"type": "noffset", "param": (0.5, 0.5)}, {"type": "spnorm", "param": (1, 1, 3, 0.5)}]
+    net = from_simple_nn(layers)
+    # Less half the norm of (3, 4), (3^2 + 4^2)^0.5 = 5. Then x / sqrt(1 + 3 x^2).
+    net.eval({"x0": np.array([3.0, 4.0]).reshape(1, 2, 1, 1)})
+    y = np.array([0.5, 1.5])
+    assert np.allclose(net.get_var("x2").value.ravel(), y / np.sqrt(1 + 3 * y**2))
+    for layer in layers:
+        with pytest.raises(DagNNError, match=f"type '{layer['type']}', lacks param"):
+            from_simple_nn([{"type": layer["type"]}])
+
+
+def test_a_distance_reads_its_target_and_has_the_defaults_of_vl_simplenn_tidy():
+    net = from_simple_nn([{"type": "relu"}, {"type": "pdist"}])
+    assert net.layers[1].inputs == ["x1", "label"]
+    block = net.layers[1].block
+    assert (block.p, block.no_root, block.aggregate, block.epsilon) == (2, False, False, 1e-3)
+    assert block.instance_weights is None
+    x = np.array([3.0, 4.0, 1.0, -1.0]).reshape(1, 2, 1, 2)
+    net.eval({"x0": x, "label": np.zeros((1, 2, 1, 1))})
+    # Columns (3, 1) and (4, 0).
+    assert np.allclose(net.get_var("x2").value.ravel(), [np.sqrt(10), 4])
+    given = {"p": 1, "no_root": True, "aggregate": True, "instance_weights": 2.0, "epsilon": 0.5}
+    block = from_simple_nn([{"type": "pdist", **given}]).layers[0].block
+    assert {name: getattr(block, name) for name in given} == given
+
+
+@pytest.mark.parametrize("version", WRITERS)
+def test_such_a_chain_is_written_and_read(tmp_path, rng, version):
+    weights = rng.random((1, 1, 3, 2))
+    net = from_simple_nn(
+        [
+            {"type": "noffset", "name": "off", "param": (0.5, 2)},
+            {"type": "spnorm", "name": "norm", "param": (3, 2, 0.5, 0.75)},
+            {"type": "pdist", "name": "dist", "p": 3, "instance_weights": weights},
+        ]
+    )
+    path = tmp_path / "net.mat"
+    save_simplenn(net, path)
+    entry = read_mat(path)["layers"][2]
+    assert entry["type"] == "pdist" and entry["instanceWeights"].shape == (3, 2)
+    assert np.array_equal(entry["instanceWeights"], weights[0, 0])
+    WRITERS[version](path, {"layers": Cell([{**entry, "weights": []}]), "meta": {"a": "b"}})
+    block = load_without_warning(path).layers[0].block
+    assert np.array_equal(block.instance_weights, weights)
+    assert (block.p, block.aggregate, block.no_root, block.epsilon) == (3, False, False, 1e-3)
+    single = from_simple_nn([{"type": "pdist", "name": "d", "instance_weights": 2.0}])
+    for one, value in ((single, 2.0), (from_simple_nn([{"type": "pdist", "name": "d"}]), None)):
+        save_simplenn(one, path)
+        assert load_without_warning(path).layers[0].block.instance_weights == value
 
 
 # Settings
