@@ -33,6 +33,7 @@ from .read_ahead import ReadAhead
 from .records import LayerRecord, Parameter, Variable
 from .scheduling import share
 from .simplenn import from_simple_nn
+from .simplenn_eval import SimpleResult, simple_nn
 from .solvers import SGD, SOLVERS, AdaDelta, AdaGrad, Adam, RMSProp, Solver
 from .train_dag import (
     NonFiniteError,
@@ -79,6 +80,7 @@ __all__ = [
     "ReadAhead",
     "ReceptiveField",
     "ShapeError",
+    "SimpleResult",
     "Size",
     "Solver",
     "StopTraining",
@@ -107,6 +109,7 @@ __all__ = [
     "relative_error",
     "save_checkpoint",
     "share",
+    "simple_nn",
     "to_device",
     "train_dag",
 ]
