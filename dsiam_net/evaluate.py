@@ -17,20 +17,24 @@ from .evaluation.protocol import PROTOCOLS
 from .evaluation.report import (
     Evaluation,
     evaluate,
+    evaluate_starts,
     failure_table,
     overall_table,
+    perturbation_table,
     sequence_table,
     write_scores,
 )
-from .evaluation.results import OTB
+from .evaluation.results import OTB, StartFiles
 from .evaluation.runner import Job, run_trackers
 from .evaluation.sets import SETS, read_set
+from .evaluation.starts import STARTS, make_starts
 from .evaluation.trackers import NetworkTracker, ResultFolder, Source, parse_trackers
 from .sequences import Sequence as Video
 from .sequences import find_sequences
 from .settings import PRESETS
 from .weights import SHIPPED, default_weights, describe_weights, weights_path
 
+OPE = "ope"
 # Exit status when a sequence failed and the rest was evaluated.
 INCOMPLETE = 1
 
@@ -73,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="where a sequence has polygons, start trackers from the first one, as dsiam_net.track "
         "does, in place of the first box",
+    )
+    parser.add_argument(
+        "--evaluation",
+        choices=(OPE, *STARTS),
+        nargs="+",
+        default=[OPE],
+        help="ope: one pass from the first true box; tre: from 20 frames of each sequence; sre: "
+        "from 12 boxes moved or scaled",
     )
     parser.add_argument("--out", metavar="DIR", default="evaluation", help="where to write")
     parser.add_argument(
@@ -139,13 +151,16 @@ def _report(job: Job, done: int, total: int) -> None:
 
 
 def _folders(sources: Sequence[Source], results: Path) -> dict[str, Path]:
-    return {
-        s.name: s.folder if isinstance(s, ResultFolder) else results / OTB / s.name for s in sources
-    }
+    """Folders of results: those given, and the trackers' below ``results``."""
+    return {s.name: s.folder if isinstance(s, ResultFolder) else results / s.name for s in sources}
 
 
 def _print(evaluation: Evaluation) -> None:
+    if evaluation.kind != OPE.upper():
+        print(f"\n{evaluation.kind}")
     print(sequence_table(evaluation))
+    if evaluation.kind == "SRE" and evaluation.compared:
+        print(f"\n{perturbation_table(evaluation)}")
     failures = failure_table(evaluation)
     if failures:
         print(f"\n{failures}")
@@ -180,13 +195,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"weights: {describe_weights(weights)}", file=sys.stderr)
     sequences = _sequences(options)
     out = Path(options.out)
+    failed = [
+        _one_pass(options, sources, sequences, out)
+        if kind == OPE
+        else _from_starts(options, kind, sources, sequences, out)
+        for kind in dict.fromkeys(options.evaluation)
+    ]
+    return INCOMPLETE if any(failed) else 0
+
+
+def _one_pass(
+    options: argparse.Namespace, sources: list[Source], sequences: list[Video], out: Path
+) -> bool:
+    """OPE; whether a sequence failed."""
     results = out / "results"
     ours = [s for s in sources if not isinstance(s, ResultFolder)]
     failed = run_trackers(ours, sequences, results, options.jobs, _report)
     evaluation = evaluate(
         PROTOCOLS[options.protocol],
         sequences,
-        _folders(sources, results),
+        _folders(sources, results / OTB),
         {(job.tracker, job.sequence): job.error for job in failed},
     )
     write_scores(evaluation, out)
@@ -197,7 +225,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         for name, problem in write_plots(evaluation, out / "plots", options.frames).items():
             print(f"no figure: {name}: {problem}", file=sys.stderr)
-    return INCOMPLETE if failed else 0
+    return bool(failed)
+
+
+def _from_starts(
+    options: argparse.Namespace,
+    kind: str,
+    sources: list[Source],
+    sequences: list[Video],
+    out: Path,
+) -> bool:
+    """TRE or SRE; whether a sequence failed."""
+    folder, results = kind.upper(), out / "results"
+    ours = [s for s in sources if not isinstance(s, ResultFolder)]
+    starts, problems = make_starts(kind, sequences)
+    runs = [start.sequence for each in starts.values() for start in each]
+    failed = run_trackers(ours, runs, results, options.jobs, _report, StartFiles(folder))
+    evaluation = evaluate_starts(
+        PROTOCOLS[options.protocol],
+        folder,
+        sequences,
+        starts,
+        _folders(sources, results / folder),
+        {(job.tracker, job.sequence): job.error for job in failed}
+        | {(s.name, name): problem for s in sources for name, problem in problems.items()},
+    )
+    write_scores(evaluation, out / folder)
+    _print(evaluation)
+    if not options.no_plots:
+        from .evaluation.plots import write_curves
+
+        write_curves(evaluation, out / folder / "plots")
+    return bool(failed or problems)
 
 
 if __name__ == "__main__":

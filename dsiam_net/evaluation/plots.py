@@ -90,7 +90,7 @@ def _curve_figure(
 def curves(evaluation: Evaluation) -> dict[str, Figure]:
     """Success, precision and normalised precision plots, by name."""
     count = len(evaluation.compared)
-    over = f"OPE, {count} sequence{'' if count == 1 else 's'}"
+    over = f"{evaluation.kind}, {count} sequence{'' if count == 1 else 's'}"
     # GOT-10k ranks by AO, to which the area under its success curve comes near.
     success = evaluation.protocol.rank_by
     return {
@@ -260,6 +260,13 @@ def failure_figure(evaluation: Evaluation, name: str, sequence: str) -> Figure |
     return figure
 
 
+def write_curves(evaluation: Evaluation, folder: str | os.PathLike) -> None:
+    """Write the figures of ``curves`` into a folder, as SVG and PNG."""
+    for name, figure in curves(evaluation).items():
+        for suffix in (".svg", ".png"):
+            save_figure(figure, Path(folder) / f"{name}{suffix}")
+
+
 def write_plots(
     evaluation: Evaluation, folder: str | os.PathLike, frames: Sequence[int] | None = None
 ) -> dict[str, str]:
@@ -283,9 +290,7 @@ def write_plots(
         if figure is not None:
             save_figure(figure, folder / name)
 
-    for name, figure in curves(evaluation).items():
-        for suffix in (".svg", ".png"):
-            save_figure(figure, folder / f"{name}{suffix}")
+    write_curves(evaluation, folder)
     for sequence in evaluation.sequences:
         if any(sequence in t.boxes for t in evaluation.trackers.values()):
             draw = partial(sequence_figure, evaluation, sequence, frames)

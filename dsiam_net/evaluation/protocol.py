@@ -8,7 +8,7 @@ Sources: ``calcSeqErrRobust.m`` and ``genPerfMat.m`` of OTB's MATLAB toolkit,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,25 +223,36 @@ def frame_overlaps(protocol: Protocol, boxes: Any, truth: Any, size: tuple[int, 
 
 
 def score_run(protocol: Protocol, run: Run, truth: Any, size: tuple[int, int]) -> Scores:
-    """Scores of a tracker on one sequence; arguments as in ``frame_overlaps``.
+    """Scores of a tracker on one sequence; arguments and errors as in ``score_runs``."""
+    return score_runs(protocol, [(run, truth)], size)
+
+
+def score_runs(
+    protocol: Protocol, runs: Sequence[tuple[Run, Any]], size: tuple[int, int]
+) -> Scores:
+    """Scores of a tracker's runs over one sequence, all frames of all runs alike.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    runs : sequence of (Run, true boxes (T, 4))
+        Several where the tracker was started in several ways; T may differ.
+    size : (width, height)
+        As in ``frame_overlaps``.
 
     Raises
     ------
     ValueError
-        If the numbers of boxes differ, or no frame is scored.
+        If the numbers of boxes differ in a run, or no frame is scored.
     """
-    frames = scored_frames(protocol, truth)
-    if not len(frames):
+    measured = [_measure(protocol, run, truth, size) for run, truth in runs]
+    overlap, errors, relative = (np.concatenate(values) for values in zip(*measured))
+    if not len(overlap):
         raise ValueError("no frame has ground truth, so there is nothing to score")
-    truth = np.asarray(truth, dtype=np.float64)
-    each = [frame_overlaps(protocol, boxes, truth, size)[frames] for boxes in run.boxes]
-    overlap = np.concatenate(each)
-    boxes = np.concatenate([prepare(protocol, boxes, truth)[frames] for boxes in run.boxes])
-    truth = np.tile(truth[frames], (len(run.boxes), 1))
     success = (overlap[:, None] > protocol.thresholds).mean(axis=0)
-    centre = _within(center_errors(boxes, truth), PRECISION_THRESHOLDS)
-    normalized = _within(normalized_errors(boxes, truth), NORMALIZED_THRESHOLDS)
-    times = np.ravel([] if run.times is None else run.times)
+    centre = _within(errors, PRECISION_THRESHOLDS)
+    normalized = _within(relative, NORMALIZED_THRESHOLDS)
+    times = np.concatenate([np.ravel([] if run.times is None else run.times) for run, _ in runs])
     times = times[np.isfinite(times) & (times > 0)]
     return Scores(
         frames=len(overlap),
@@ -257,6 +268,20 @@ def score_run(protocol: Protocol, run: Run, truth: Any, size: tuple[int, int]) -
         centre=centre,
         normalized=normalized,
     )
+
+
+def _measure(
+    protocol: Protocol, run: Run, truth: Any, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Overlap, centre error and normalised error of every scored frame of every repetition."""
+    truth = np.asarray(truth, dtype=np.float64)
+    frames = scored_frames(protocol, truth)
+    boxes = [prepare(protocol, each, truth)[frames] for each in run.boxes]
+    if not len(frames):
+        return np.empty(0), np.empty(0), np.empty(0)
+    overlap = [frame_overlaps(protocol, each, truth, size)[frames] for each in run.boxes]
+    boxes, truth = np.concatenate(boxes), np.tile(truth[frames], (len(run.boxes), 1))
+    return np.concatenate(overlap), center_errors(boxes, truth), normalized_errors(boxes, truth)
 
 
 def _within(errors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

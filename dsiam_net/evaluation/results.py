@@ -8,14 +8,21 @@
     GOT-10k/TRACKER/SEQUENCE/SEQUENCE_001.txt    x,y,w,h a frame: GOT-10k's layout
     GOT-10k/TRACKER/SEQUENCE/SEQUENCE_time.txt   seconds a frame
 
-All three are written; any of them is read, with numbers separated by commas, tabs or spaces.
+All three are written; any of them is read, with numbers separated by commas, tabs or spaces. Runs
+from other starts (TRE, SRE) have a file each::
+
+    TRE/TRACKER/SEQUENCE/from_0017.txt           x,y,w,h a frame from frame 17 on
+    SRE/TRACKER/SEQUENCE/scale_8.txt             x,y,w,h a frame
+    .../times/from_0017_time.txt                 seconds a frame
 """
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -82,6 +89,57 @@ def write_run(
     _write_mat(root / OTB_MAT / f"{sequence.replace('.', '-')}_{tracker}.mat", boxes, times)
     _write_times(root / OTB / tracker / "times" / f"{name}_time.txt", times)
     save_boxes(boxes_file(root, tracker, sequence), boxes)
+
+
+class RunFiles(Protocol):
+    """Where the runs of an evaluation are kept; it is sent to other processes."""
+
+    def boxes_file(self, root: str | os.PathLike, tracker: str, sequence: str) -> Path:
+        """The file that is written last: where it is, the run is finished."""
+
+    def write(
+        self,
+        root: str | os.PathLike,
+        tracker: str,
+        sequence: str,
+        boxes: np.ndarray,
+        times: np.ndarray,
+    ) -> None:
+        """Write boxes (T, 4) and times (T,), seconds, each file whole or not at all."""
+
+
+class OnePassFiles:
+    """``RunFiles`` of one-pass evaluation: all layouts."""
+
+    boxes_file = staticmethod(boxes_file)
+    write = staticmethod(write_run)
+
+
+@dataclass(frozen=True)
+class StartFiles:
+    """``RunFiles`` of runs from other starts, whose sequences are named ``SEQUENCE/START``.
+
+    ``kind`` is the folder: TRE or SRE.
+    """
+
+    kind: str
+
+    def boxes_file(self, root: str | os.PathLike, tracker: str, sequence: str) -> Path:
+        """As ``RunFiles``."""
+        return Path(root) / self.kind / tracker / f"{sequence}.txt"
+
+    def write(
+        self,
+        root: str | os.PathLike,
+        tracker: str,
+        sequence: str,
+        boxes: np.ndarray,
+        times: np.ndarray,
+    ) -> None:
+        """As ``RunFiles``."""
+        path = self.boxes_file(root, tracker, sequence)
+        _write_times(path.parent / "times" / f"{path.stem}_time.txt", times)
+        save_boxes(path, boxes)
 
 
 def _write_times(path: Path, times: np.ndarray) -> None:
@@ -170,6 +228,18 @@ def read_boxes(path: str | os.PathLike) -> np.ndarray:
         return _read_mat(path).boxes[0]
     regions = read_regions(path)
     return polygon_to_box(regions) if regions.shape[1] == 8 else regions
+
+
+def read_start(root: str | os.PathLike, sequence: str) -> Run | None:
+    """A tracker's run from another start, of the name ``SEQUENCE/START``, from its folder.
+
+    None if there is no such file; errors as ``read_run``.
+    """
+    path = Path(root) / f"{sequence}.txt"
+    if not path.is_file():
+        return None
+    times = _read_times(path.parent / "times" / f"{path.stem}_time.txt", 1)
+    return Run(read_boxes(path)[None], times)
 
 
 def _read_repetitions(folder: Path) -> Run | None:

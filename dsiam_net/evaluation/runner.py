@@ -28,7 +28,7 @@ from dagnet import atomic_write
 from ..sequences import Sequence as Video
 from ..sequences import read_regions
 from ..sources import first_region
-from .results import boxes_file, write_run
+from .results import OnePassFiles, RunFiles
 
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
@@ -36,6 +36,7 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+ONE_PASS = OnePassFiles()
 
 
 class Source(Protocol):
@@ -103,7 +104,9 @@ def record(tracker: Any, sequence: Video, polygon: bool = False) -> tuple[np.nda
     return boxes, times
 
 
-def is_finished(root: str | os.PathLike, tracker: str, sequence: Video) -> bool:
+def is_finished(
+    root: str | os.PathLike, tracker: str, sequence: Video, files: RunFiles = ONE_PASS
+) -> bool:
     """Whether there is a result of a sequence.
 
     Raises
@@ -111,7 +114,7 @@ def is_finished(root: str | os.PathLike, tracker: str, sequence: Video) -> bool:
     ValueError
         If there is one of another number of frames.
     """
-    path = boxes_file(root, tracker, sequence.name)
+    path = files.boxes_file(root, tracker, sequence.name)
     if not path.is_file():
         return False
     count = len(read_regions(path))
@@ -153,6 +156,7 @@ def run_trackers(
     root: str | os.PathLike,
     jobs: int | None = None,
     report: Callable[[Job, int, int], None] = lambda job, done, total: None,
+    files: RunFiles = ONE_PASS,
 ) -> list[Job]:
     """Track sequences and write the results; what is finished is not tracked again.
 
@@ -166,6 +170,8 @@ def run_trackers(
         Processes side by side; by default as many as there are cores.
     report : function(job, done, total), optional
         Called after each sequence, in the order in which they end.
+    files : RunFiles, optional
+        Where the results are kept; by default as one-pass evaluation's.
 
     Returns
     -------
@@ -191,7 +197,7 @@ def run_trackers(
         check_settings(root, source)
         for sequence in sequences:
             try:
-                if not is_finished(root, source.name, sequence):
+                if not is_finished(root, source.name, sequence, files):
                     todo.append((source, sequence))
             except ValueError as exc:
                 failed.append(Job(source.name, sequence.name, len(sequence), error=str(exc)))
@@ -202,7 +208,7 @@ def run_trackers(
         while todo or running:
             while todo and len(running) < jobs:
                 source, sequence = todo.popleft()
-                connection, process = _start(source, sequence, root)
+                connection, process = _start(source, sequence, root, files)
                 running[connection] = process, source, sequence, time.perf_counter()
             for connection in wait(list(running)):
                 process, source, sequence, start = running.pop(connection)
@@ -236,12 +242,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def _start(
-    source: Source, sequence: Video, root: str | os.PathLike
+    source: Source, sequence: Video, root: str | os.PathLike, files: RunFiles
 ) -> tuple[Connection, multiprocessing.Process]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_track, args=(source, sequence, str(root), sender), daemon=True
+        target=_track, args=(source, sequence, str(root), files, sender), daemon=True
     )
     with _one_thread():
         process.start()
@@ -261,13 +267,13 @@ def _outcome(connection: Connection, process: multiprocessing.Process) -> str | 
     return error
 
 
-def _track(source: Source, sequence: Video, root: str, sender: Connection) -> None:
+def _track(source: Source, sequence: Video, root: str, files: RunFiles, sender: Connection) -> None:
     """What a process does: track one sequence, write the result, say what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         boxes, times = record(source.create(), sequence, source.polygon)
-        write_run(root, source.name, sequence.name, boxes, times)
+        files.write(root, source.name, sequence.name, boxes, times)
         error = None
     except Exception as exc:
         error = f"{type(exc).__name__}: {exc}"
