@@ -69,6 +69,29 @@ def test_a_loss_without_softmax_reads_the_prediction(conv):
     assert net.layers[-1].inputs == ["prediction", "label"]
 
 
+def test_further_softmaxes_and_losses_get_numbered_names(conv):
+    last = {"type": "softmaxloss"}
+    layers = [conv, {"type": "softmax"}, {"type": "relu"}, {"type": "softmax"}, {**last}, {**last}]
+    net = from_simple_nn(layers, canonical_names=True)
+    # By the original's rules one after another: what a loss writes is the next one's prediction.
+    # It has no name but "objective" for what the second one writes.
+    assert [(r.inputs, r.outputs) for r in net.layers] == [
+        (["input"], ["prediction"]),
+        (["prediction"], ["prob"]),
+        (["prob"], ["prediction1"]),
+        (["prediction1"], ["prob1"]),
+        (["prob1", "label"], ["prediction2"]),
+        (["prediction2", "label1"], ["objective1"]),
+    ]
+
+
+def test_a_softmax_at_the_start_reads_the_prediction_and_any_first_variable_was_input():
+    net = from_simple_nn([{"type": "softmax"}, {"type": "relu"}], canonical_names=True)
+    assert [v.name for v in net.vars] == ["prediction", "prob", "x2"]
+    net = from_simple_nn([{"type": "relu"}, {"type": "sigmoid"}], canonical_names=True)
+    assert [v.name for v in net.vars] == ["input", "x1", "x2"]
+
+
 def test_the_input_in_meta_gets_the_name_of_the_variable(conv):
     meta = {"inputs": {"name": "data", "size": (1, 3, 8, 8)}, "classes": ["a"]}
     net = from_simple_nn([conv], meta)
