@@ -10,6 +10,9 @@ exec((ROOT / "dagnet" / "version.py").read_text(), VERSION)
 
 DEV = [
     "got10k>=0.1.3",
+    # An MPI of its own, with mpiexec; users of mpi4py bring their cluster's.
+    "mpi4py>=4.0",
+    "mpich>=4.2; sys_platform != 'win32'",
     "pytest>=7.4",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
@@ -49,6 +52,7 @@ setup(
         "fast": ["numba>=0.61"],
         # The toolkit needs six and does not say so.
         "got10k": ["got10k>=0.1.3", "six>=1.16"],
+        "mpi": ["mpi4py>=4.0"],
         "photographs": ["scikit-image>=0.22"],
         "pth": ["torch>=2.2"],
         "dev": DEV,

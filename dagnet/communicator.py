@@ -31,6 +31,8 @@ class Communicator:
     ----------
     rank, size : int
         Which process this is, and how many there are.
+    local_size : int
+        How many of them are on this machine.
     any_thread : bool
         Whether ``start_sum`` may be called from any thread, one at a time; else by the one that
         imported this package alone.
@@ -38,6 +40,7 @@ class Communicator:
 
     rank = 0
     size = 1
+    local_size = 1
     any_thread = True
 
     @property

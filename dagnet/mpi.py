@@ -25,6 +25,7 @@ from .errors import BackendError
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 # Slurm's pmix says which process this is; their number is Slurm's own.
 PMIX_RANK, SLURM_SIZE = "PMIX_RANK", "SLURM_STEP_NUM_TASKS"
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", PMIX_RANK)
 # The place of this process among those of its machine.
 LOCAL_VARIABLES = (
     "OMPI_COMM_WORLD_LOCAL_RANK",
@@ -43,6 +44,13 @@ def launched_size(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes a launcher says there are; 1 where there was none."""
     names = (*SIZE_VARIABLES, SLURM_SIZE) if PMIX_RANK in environment else SIZE_VARIABLES
     return next((int(environment[name]) for name in names if name in environment), 1)
+
+
+def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Which of them this process is; 0 where there was no launcher."""
+    if launched_size(environment) == 1:
+        return 0
+    return next((int(environment[name]) for name in RANK_VARIABLES if name in environment), 0)
 
 
 def join(environment: MutableMapping[str, str] = os.environ) -> Communicator:
@@ -111,6 +119,7 @@ class MpiCommunicator(Communicator):
         self._mpi = MPI
         self._world = MPI.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
+        self.local_size = self._world.Split_type(MPI.COMM_TYPE_SHARED).size
         self.any_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         # The one thread that sums GPU memory, when there is any.
         self._pool: ThreadPoolExecutor | None = None

@@ -23,6 +23,7 @@ from dagnet import (
     asnumpy,
     to_device,
 )
+from dagnet.communicator import SINGLE, Communicator
 from layers import CenterThresholdError, Loss, MaxScoreError
 
 from .branches import extract_branch, siamfc_branch
@@ -231,23 +232,18 @@ class PairStats:
     ----------
     reader : ReadAhead, optional
         Tells how long the last batch was waited for.
+    communicator : Communicator
+        Figures are of the pairs of all processes; ``waited`` is of this one.
     """
 
-    def __init__(self, reader: ReadAhead | None = None):
+    def __init__(self, reader: ReadAhead | None = None, communicator: Communicator = SINGLE):
         self._reader = reader
+        self._communicator = communicator
 
     def __call__(self, stats: dict, net: DagNN) -> dict:
-        score = asnumpy(net.get_var("score").value)
-        positive = (asnumpy(net.get_var("eltwise_label").value) > 0).any(axis=(1, 2, 3))
-        objective, errdisp, wrong = (float(asnumpy(net.get_var(n).value)) for n in LOSSES)
-        wrong_negative = int(np.count_nonzero(score[~positive].max(axis=(1, 2, 3)) >= 0))
-        n, n_positive = len(score), int(np.count_nonzero(positive))
-        sums = {
-            "objective": (objective * n, n),
-            "errdisp": (errdisp, n_positive),
-            "errmax": (wrong - wrong_negative, n_positive),
-            "errneg": (wrong_negative, n - n_positive),
-        }
+        own = None if net.get_var("score").value is None else self._sums(net)
+        parts = [part for part in self._communicator.exchange(own) if part is not None]
+        sums = {name: [sum(n) for n in zip(*(p[name] for p in parts))] for name in parts[0]}
         before = stats.get("sums", {})
         total = {
             name: [a + b for a, b in zip(before.get(name, (0, 0)), added)]
@@ -260,6 +256,21 @@ class PairStats:
             "sums": total,
             **{name: _ratio(*value) for name, value in total.items()},
             "last": {name: _ratio(*value) for name, value in sums.items()},
+        }
+
+    @staticmethod
+    def _sums(net: DagNN) -> dict[str, tuple[float, int]]:
+        """Of this process's pairs: each figure's sum, and over how many."""
+        score = asnumpy(net.get_var("score").value)
+        positive = (asnumpy(net.get_var("eltwise_label").value) > 0).any(axis=(1, 2, 3))
+        objective, errdisp, wrong = (float(asnumpy(net.get_var(n).value)) for n in LOSSES)
+        wrong_negative = int(np.count_nonzero(score[~positive].max(axis=(1, 2, 3)) >= 0))
+        n, n_positive = len(score), int(np.count_nonzero(positive))
+        return {
+            "objective": (objective * n, n),
+            "errdisp": (errdisp, n_positive),
+            "errmax": (wrong - wrong_negative, n_positive),
+            "errneg": (wrong_negative, n - n_positive),
         }
 
 

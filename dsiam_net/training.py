@@ -18,6 +18,7 @@ from dagnet import (
     get_array_module,
     to_device,
 )
+from dagnet.communicator import SINGLE, Communicator
 from layers import Crop
 from layers.crop import GIVEN
 
@@ -235,13 +236,18 @@ def figure(net: DagNN, name: str) -> float:
     return float(asnumpy(get_array_module(*values).stack(values).sum(dtype=np.float64)))
 
 
-def frame_stats(stats: dict, net: DagNN) -> dict:
+def frame_stats(stats: dict, net: DagNN, communicator: Communicator = SINGLE) -> dict:
     """Figures of training: the objective summed over frames, the errors as means of the frames.
 
-    ``stats`` holds running means by name, and under ``last`` those of this step.
+    ``stats`` holds running means by name, and under ``last`` those of this step: the means of
+    all processes that had clips in it, which count alike as their derivatives do.
     """
     frames = net.meta["unrolled"]["frames"]
-    last = {name: figure(net, name) / (1 if name == "objective" else frames) for name in FIGURES}
+    own = None
+    if net.get_var("objective1").value is not None:
+        own = {n: figure(net, n) / (1 if n == "objective" else frames) for n in FIGURES}
+    parts = [part for part in communicator.exchange(own) if part is not None]
+    last = {name: sum(part[name] for part in parts) / len(parts) for name in FIGURES}
     steps = stats.get("steps", 0) + 1
     means = {
         name: stats.get(name, 0.0) + (value - stats.get(name, 0.0)) / steps
