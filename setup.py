@@ -19,6 +19,7 @@ DEV = [
     "scikit-image>=0.22",
     # The got10k toolkit needs it and does not say so.
     "six>=1.16",
+    "vot-trax>=4.0",
 ]
 
 setup(
@@ -55,6 +56,7 @@ setup(
         "mpi": ["mpi4py>=4.0"],
         "photographs": ["scikit-image>=0.22"],
         "pth": ["torch>=2.2"],
+        "vot": ["vot-trax>=4.0"],
         "dev": DEV,
     },
     classifiers=[
