@@ -204,17 +204,19 @@ class DagNN(Graph):
     ) -> Plan:
         """The plan of an evaluation; the last few are kept."""
         asked = None if outputs is None else [*outputs, *der_outputs]
+        present = [i for i, v in enumerate(self.vars) if v.value is not None]
+        values = {self.vars[i].name: self.vars[i].value for i in present}
         shapes = {
-            v.name: v.value.shape
-            for v in self.vars
-            if v.value is not None and len(getattr(v.value, "shape", ())) == 4
+            name: value.shape
+            for name, value in values.items()
+            if len(getattr(value, "shape", ())) == 4
         }
         key = (
             self._version,
             Layer.changed,
-            tuple(map(id, [record.block for record in self.layers])),
-            tuple(v.precious for v in self.vars),
-            tuple(v.value is not None for v in self.vars),
+            tuple([id(record.block) for record in self.layers]),
+            tuple([i for i, v in enumerate(self.vars) if v.precious]),
+            tuple(present),
             tuple(shapes.items()),
             tuple(getattr(p.value, "shape", None) for p in self.params),
             tuple(inputs),
@@ -232,7 +234,7 @@ class DagNN(Graph):
                 given=inputs,
                 seen=der_outputs,
                 merge=merge,
-                present=[i for i, v in enumerate(self.vars) if v.value is not None],
+                present=present,
                 sizes=sizes,
                 device=self.device,
             )
@@ -355,8 +357,8 @@ class DagNN(Graph):
 
     # Printing
 
-    def print(self, input_sizes: Mapping[str, Sequence[int]] | None = None, **options: Any) -> str:
-        """Tables of layers, and of variables and parameters where asked; or a dot graph.
+    def print(self, input_sizes: Mapping[str, Sequence[int]] | None = None, **options: Any) -> Any:
+        """Text: tables of layers, variables, parameters, times, or a dot graph; or a ``digraph``.
 
         See :func:`dagnet.printing.print_network` for the options.
         """
