@@ -9,12 +9,14 @@ from .errors import (
     BackendError,
     CheckpointError,
     DagNNError,
+    FolderInUseError,
     GraphError,
     LayerError,
+    OutputError,
     ShapeError,
     UnknownNameError,
 )
-from .files import atomic_write
+from .files import atomic_write, explain_writing
 from .fusion import Chain, FusedLayer, Surroundings, register_finder
 from .geometry import POINT, UNKNOWN, UNKNOWN_SIZE, ReceptiveField, Size
 from .gradient_check import ArgumentCheck, GradientError, check_layer, relative_error
@@ -27,11 +29,13 @@ from .layer import (
     register_layer,
     registered_layers,
 )
+from .lock import lock_folder
 from .net import DagNN
 from .parameter_server import ParameterServer
 from .read_ahead import ReadAhead
 from .records import LayerRecord, Parameter, Variable
 from .scheduling import share
+from .shortage import memory_shortage
 from .simplenn import from_simple_nn
 from .simplenn_eval import SimpleResult, simple_nn
 from .solvers import SGD, SOLVERS, AdaDelta, AdaGrad, Adam, RMSProp, Solver
@@ -65,6 +69,7 @@ __all__ = [
     "DagNNError",
     "ElementWise",
     "Filter",
+    "FolderInUseError",
     "FusedLayer",
     "GetBatch",
     "GradientError",
@@ -73,6 +78,7 @@ __all__ = [
     "LayerError",
     "LayerRecord",
     "NonFiniteError",
+    "OutputError",
     "Parameter",
     "ParameterServer",
     "PostEpoch",
@@ -96,13 +102,16 @@ __all__ = [
     "atomic_write",
     "check_device",
     "check_layer",
+    "explain_writing",
     "find_last_checkpoint",
     "from_simple_nn",
     "get_array_module",
     "get_fft_module",
     "layer_class",
     "load_checkpoint",
+    "lock_folder",
     "loss_averages",
+    "memory_shortage",
     "register_finder",
     "register_layer",
     "registered_layers",

@@ -43,3 +43,14 @@ class BackendError(DagNNError, RuntimeError):
 
 class CheckpointError(DagNNError, ValueError):
     """A file is not a checkpoint or network of this software, or is damaged."""
+
+
+class OutputError(DagNNError, OSError):
+    """A file or folder cannot be written; the message says why, and what to do.
+
+    ``errno`` is the system's number where the system refused.
+    """
+
+
+class FolderInUseError(DagNNError, RuntimeError):
+    """Another run writes into this folder; the message names it."""

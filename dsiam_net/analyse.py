@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dagnet import DagNN
+from dagnet import DagNN, lock_folder
 from dagnet.backend import DEVICES
 
 from .analysis.ablation import VARIANTS, run_ablation
@@ -389,7 +389,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         add_options(command)
         command.set_defaults(function=function)
     options = parser.parse_args(argv)
-    options.function(options)
+    with lock_folder(options.out):
+        options.function(options)
 
 
 if __name__ == "__main__":

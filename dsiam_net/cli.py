@@ -7,12 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from dagnet import DagNNError, __version__
+from dagnet import DagNNError, __version__, memory_shortage
 
 # Exit status of a command that was given something it cannot work with.
 USAGE_ERROR = 2
 # Exit status after Ctrl-C.
 INTERRUPTED = 130
+# Errors that tell what to do.
+_BAD_INPUT = (DagNNError, OSError, ValueError, ImportError)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -77,17 +79,40 @@ def print_settings(options: argparse.Namespace) -> None:
         print(f"{name.replace('_', '-'):{width}}  {'' if shown is None else shown}")
 
 
-def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
+def _words(exc: Exception, less_memory: str | None) -> str:
+    """What to tell of an error; one that is no fault of the input is raised again."""
+    wanted = memory_shortage(exc)
+    if wanted is None:
+        if isinstance(exc, _BAD_INPUT):
+            return str(exc)
+        raise exc
+    told = exc if isinstance(exc, DagNNError) else wanted
+    less = f", or take {less_memory}" if less_memory else ""
+    return (
+        f"not enough memory ({told}): end other programs, raise the process's limit (ulimit -v)"
+        f"{less}, and give the command again"
+    )
+
+
+def run_command(
+    main: Callable[[Sequence[str] | None], int | None], less_memory: str | None = None
+) -> None:
     """Run a command's ``main`` and end the program with its exit status (0 for None).
 
-    A bad input ends it with one line and exit status 2, Ctrl-C with 130, as shells have it.
-    Warnings are one line too, without the place in the code that they come from.
+    A bad input ends it with one line and exit status 2, a lack of memory too, Ctrl-C with 130, as
+    shells have it. Warnings are one line too, without the place in the code that they come from.
+
+    Parameters
+    ----------
+    main : function of the command's arguments
+    less_memory : str, optional
+        With what the command needs less memory.
     """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         status = main(None)
-    except (DagNNError, OSError, ValueError, ImportError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
+    except Exception as exc:
+        print(f"error: {_words(exc, less_memory)}", file=sys.stderr)
         status = USAGE_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

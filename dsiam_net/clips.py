@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dagnet import atomic_write
+
 from .boxes import valid_boxes
 from .sequences import Sequence, SequenceError, read_image
 
@@ -176,7 +178,8 @@ class ListedClips:
 
 
 def write_clips(path: str | os.PathLike, clips: Iterable[ClipFiles]) -> None:
-    """Write a list of clips as text, one line a frame: ``clip,frame,x,y,w,h``.
+    """Write a list of clips as text, one line a frame: ``clip,frame,x,y,w,h``, under a temporary
+    name first.
 
     Frames are named relative to the file's folder, with ``/``; where there is no such way (on
     another drive) by their whole path. ``read_clips`` gives the same numbers back.
@@ -187,15 +190,15 @@ def write_clips(path: str | os.PathLike, clips: Iterable[ClipFiles]) -> None:
         If a file's name has a line break in it.
     """
     path = Path(path)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(HEADER)
+    with atomic_write(path) as file:
+        file.write(HEADER.encode())
         for number, clip in enumerate(clips):
             for frame, box in zip(clip.paths, clip.boxes, strict=True):
                 name = _relative(frame, path.resolve().parent)
                 if len(name.splitlines()) != 1:
                     raise SequenceError(f"{name!r}: a file with a line break cannot be listed")
                 numbers = ",".join(np.format_float_positional(v, trim="-") for v in box)
-                file.write(f"{number},{name},{numbers}\n")
+                file.write(f"{number},{name},{numbers}\n".encode())
 
 
 def _relative(frame: Path, folder: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dagnet import atomic_write
+from dagnet import atomic_write, explain_writing
 
 from .boxes import valid_boxes
 from .crop_store import (
@@ -216,9 +216,10 @@ def _write_video(
     except (OSError, ValueError, KeyError, TypeError):
         pass  # the part or a crop is not there, or not whole: all are written
     # An index that names crops which are about to change would be wrong until the end.
-    (store / INDEX).unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    with explain_writing(path):
+        (store / INDEX).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
     stored, unread = _cut_video(store, folder, tracks, settings)
     entries = [track.as_json() for track in stored]
     part = {
@@ -300,7 +301,8 @@ def _overlaps(box: np.ndarray, image: np.ndarray) -> bool:
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
-    path.write_bytes(data.tobytes())
+    with explain_writing(path):
+        path.write_bytes(data.tobytes())
 
 
 def _moments(store: Path, tracks: Sequence[StoredTrack], settings: _Settings) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 
+from dagnet import lock_folder
+
 from .cli import make_parser, print_settings, run_command
 from .preparation import images, synthetic, vid
 from .preparation.sequence_commands import GOT10K, LASOT, OTB, SEQUENCES
@@ -36,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = options.pop("run")
     settings = Namespace(**options)
     print_settings(settings)
-    run(settings)
+    with lock_folder(settings.out):
+        run(settings)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "fewer --jobs")

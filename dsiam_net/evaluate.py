@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from dagnet import lock_folder
 from dagnet.backend import DEVICES
+from dagnet.communicator import Communicator
 
-from .cli import make_parser, run_command
+from .cli import by_first, join_workers, make_parser, run_command
 from .evaluation.protocol import PROTOCOLS
 from .evaluation.report import (
     Evaluation,
@@ -43,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "dsiam_net.evaluate",
         "Track sequences once, from their first true box, and score the results. A run that was "
-        "stopped goes on when the command is given again: what is finished is not tracked again.",
+        "stopped goes on when the command is given again: what is finished is not tracked again. "
+        "Under mpiexec the processes share the sequences.",
     )
     parser.add_argument(
         "--trackers",
@@ -143,11 +147,13 @@ def _set(options: argparse.Namespace) -> list[Video]:
     return found
 
 
-def _report(job: Job, done: int, total: int) -> None:
+def _report(workers: Communicator, job: Job, done: int, total: int) -> None:
     words = f"{job.frames} frames in {job.seconds:.0f} s"
     if job.error is not None:
         words = f"FAILED: {job.error}"
-    print(f"[{done}/{total}] {job.tracker} {job.sequence}: {words}", file=sys.stderr, flush=True)
+    who = f"process {workers.rank}: " if workers.size > 1 else ""
+    line = f"{who}[{done}/{total}] {job.tracker} {job.sequence}: {words}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _folders(sources: Sequence[Source], results: Path) -> dict[str, Path]:
@@ -179,6 +185,7 @@ def _print(evaluation: Evaluation) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, track, score, write; returns 0, or 1 if a sequence failed."""
     options = _parser().parse_args(argv)
+    workers = join_workers(options.device)
     layers = options.feature_layers
     weights = options.weights or default_weights()
     sources = parse_trackers(
@@ -194,23 +201,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.weights is None and any(isinstance(s, NetworkTracker) for s in sources):
         print(f"weights: {describe_weights(weights)}", file=sys.stderr)
     sequences = _sequences(options)
-    out = Path(options.out)
+    with by_first(workers, lock_folder(options.out)):
+        return _evaluate(options, sources, sequences, Path(options.out), workers)
+
+
+def _evaluate(
+    options: argparse.Namespace,
+    sources: list[Source],
+    sequences: list[Video],
+    out: Path,
+    workers: Communicator,
+) -> int:
+    """Track, score and write; the exit status."""
     failed = [
-        _one_pass(options, sources, sequences, out)
+        _one_pass(options, sources, sequences, out, workers)
         if kind == OPE
-        else _from_starts(options, kind, sources, sequences, out)
+        else _from_starts(options, kind, sources, sequences, out, workers)
         for kind in dict.fromkeys(options.evaluation)
     ]
     return INCOMPLETE if any(failed) else 0
 
 
 def _one_pass(
-    options: argparse.Namespace, sources: list[Source], sequences: list[Video], out: Path
+    options: argparse.Namespace,
+    sources: list[Source],
+    sequences: list[Video],
+    out: Path,
+    workers: Communicator,
 ) -> bool:
-    """OPE; whether a sequence failed."""
+    """OPE; whether a sequence failed, as the first process finds."""
     results = out / "results"
     ours = [s for s in sources if not isinstance(s, ResultFolder)]
-    failed = run_trackers(ours, sequences, results, options.jobs, _report)
+    report = partial(_report, workers)
+    failed = run_trackers(ours, sequences, results, options.jobs, report, workers=workers)
+    if not workers.is_first:
+        return False
     evaluation = evaluate(
         PROTOCOLS[options.protocol],
         sequences,
@@ -234,13 +259,17 @@ def _from_starts(
     sources: list[Source],
     sequences: list[Video],
     out: Path,
+    workers: Communicator,
 ) -> bool:
-    """TRE or SRE; whether a sequence failed."""
+    """TRE or SRE; whether a sequence failed, as the first process finds."""
     folder, results = kind.upper(), out / "results"
     ours = [s for s in sources if not isinstance(s, ResultFolder)]
     starts, problems = make_starts(kind, sequences)
     runs = [start.sequence for each in starts.values() for start in each]
-    failed = run_trackers(ours, runs, results, options.jobs, _report, StartFiles(folder))
+    report, files = partial(_report, workers), StartFiles(folder)
+    failed = run_trackers(ours, runs, results, options.jobs, report, files, workers)
+    if not workers.is_first:
+        return False
     evaluation = evaluate_starts(
         PROTOCOLS[options.protocol],
         folder,
@@ -260,4 +289,4 @@ def _from_starts(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "fewer --jobs")

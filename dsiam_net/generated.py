@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dagnet import atomic_write
+from dagnet import atomic_write, explain_writing
 
 from .pictures import Pictures
 from .preparation.parallel import parallel_map
@@ -167,12 +167,15 @@ def _write_video(recipe: Recipe, folder: Path, index: int) -> Path:
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     whole = part / target.name
-    (whole / "img").mkdir(parents=True)
+    with explain_writing(whole):
+        (whole / "img").mkdir(parents=True)
     frames, boxes = _source(recipe).video(index, recipe.frames)
     flags = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
     for number, frame in enumerate(frames, start=1):
         _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), flags)
-        (whole / "img" / f"{number:04d}.jpg").write_bytes(data.tobytes())
+        path = whole / "img" / f"{number:04d}.jpg"
+        with explain_writing(path):
+            path.write_bytes(data.tobytes())
     save_boxes(whole / "groundtruth_rect.txt", np.round(boxes, DECIMALS))
     whole.rename(target)
     part.rmdir()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from dagnet import OutputError, explain_writing
 
 from .patches import as_frame
 from .tracker import TrackResult
@@ -144,40 +147,82 @@ class VideoWriter:
                 f"{self.path}: the suffix of a video must be one of {', '.join(VIDEO_SUFFIXES)}"
             )
         self.fps = fps
-        self._part = self.path.with_name(f"{self.path.stem}.part{self.path.suffix}")
+        self._part: Path | None = None
         self._stream = None
         self._size: tuple[int, ...] = ()  # of the first frame, (width, height)
+        self._count = 0
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def add(self, frame: np.ndarray) -> None:
-        """Append a frame, uint8 (H, W, 3), RGB; one of another size than the first is resized."""
+        """Append a frame, uint8 (H, W, 3), RGB; one of another size than the first is resized.
+
+        Raises
+        ------
+        OutputError
+            If the video cannot be written, or not go on.
+        """
         # H.264 with colour at half resolution wants even sides: the last line of odd ones goes.
         if self._stream is None:
-            # Imported here since only videos need it, and it is slow to import.
-            import imageio_ffmpeg
-
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._size = frame.shape[1::-1]
-            self._stream = imageio_ffmpeg.write_frames(
-                str(self._part),
-                tuple(n // 2 * 2 for n in self._size),
-                fps=self.fps,
-                macro_block_size=2,
-                quality=7,
-            )
-            self._stream.send(None)
+            self._open()
         if frame.shape[1::-1] != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         width, height = (n // 2 * 2 for n in self._size)
-        self._stream.send(np.ascontiguousarray(frame[:height, :width]))
+        try:
+            self._stream.send(np.ascontiguousarray(frame[:height, :width]))
+        except OSError as exc:  # FFmpeg has ended; its own words are many lines
+            raise self._stopped() from exc
+        self._count += 1
+
+    def _open(self) -> None:
+        # Imported here since only videos need it, and it is slow to import.
+        import imageio_ffmpeg
+
+        with explain_writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A name of its own: another run may be writing the same video.
+            handle, part = tempfile.mkstemp(
+                dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=self.path.suffix
+            )
+        os.close(handle)
+        self._part = Path(part)
+        self._stream = imageio_ffmpeg.write_frames(
+            part,
+            tuple(n // 2 * 2 for n in self._size),
+            fps=self.fps,
+            macro_block_size=2,
+            quality=7,
+            ffmpeg_log_level="error",
+        )
+        self._stream.send(None)
+
+    def _stopped(self) -> OutputError:
+        return OutputError(
+            f"{self.path}: FFmpeg could not write the video to its end: is the disk full? What was "
+            "there before is as it was"
+        )
 
     def __exit__(self, kind, value, trace) -> None:
         if self._stream is None:
             return
-        self._stream.close()
-        if kind is None:
-            self._part.replace(self.path)
-        else:
+        try:
+            self._stream.close()
+            if kind is None:
+                # FFmpeg tells nobody when it fails at the end.
+                if self._frames_written() != self._count:
+                    raise self._stopped()
+                umask = os.umask(0)
+                os.umask(umask)
+                os.chmod(self._part, 0o666 & ~umask)
+                self._part.replace(self.path)
+        finally:
             self._part.unlink(missing_ok=True)
+
+    def _frames_written(self) -> int:
+        """Frames that the finished file announces; 0 if it is no video."""
+        capture = cv2.VideoCapture(str(self._part))
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        return count

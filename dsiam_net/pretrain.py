@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagnet import Callback, DagNN, ReadAhead, TrainOptions, TrainState, train_dag
+from dagnet import Callback, DagNN, ReadAhead, TrainOptions, TrainState, lock_folder, train_dag
 from dagnet.backend import DEVICES
 
 from .augmentation import Published
@@ -297,10 +297,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = make_source(options)
     for mode, count in zip(("train", "val"), pair_counts(options)):
         print(f"{mode}: {count} pairs an epoch, of {len(source.tracks(mode))} tracks")
-    write_contact_sheet(source, directory / "pairs.png", epoch=1)
-    _, state = pretrain(options, source)
+    with lock_folder(directory):
+        write_contact_sheet(source, directory / "pairs.png", epoch=1)
+        _, state = pretrain(options, source)
     print(f"{directory / BEST}: epoch {best_epoch(state)}, {directory / LAST}: epoch {state.epoch}")
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "a smaller --batch-size or --instance-size, or fewer --threads")

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dagnet import Callback, CheckpointError, DagNN, TrainState, atomic_write, load_checkpoint
+from dagnet import (
+    Callback,
+    CheckpointError,
+    DagNN,
+    TrainState,
+    atomic_write,
+    explain_writing,
+    load_checkpoint,
+)
 from dagnet.checkpoint import epoch_path
 
 from .network_files import write_network_file
@@ -53,7 +61,7 @@ class StepLog(Callback):
         seconds, waited = (round(b - a, 4) for a, b in zip(self._before, now))
         self._before = now if step < steps else (0.0, 0.0)
         row = {"epoch": epoch, "step": step, **stats["last"], "seconds": seconds, "waited": waited}
-        with self.path.open("a", newline="") as stream:
+        with explain_writing(self.path), self.path.open("a", newline="") as stream:
             _writer(stream).writerow([row[name] for name in STEP_COLUMNS])
 
 

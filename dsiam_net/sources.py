@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -25,8 +26,8 @@ from .target import as_region
 DEFAULT_FPS = 25.0
 # Fewer boxes than this, the first one and no other, are nothing to score a run by.
 LEAST_TRUTH = 2
-# A camera that gave no frame so often in a row is taken to be gone.
-CAMERA_PATIENCE = 50
+# A camera that gave no frame so often in a row is taken to be gone, and a video to be at its end.
+CAMERA_PATIENCE = VIDEO_PATIENCE = 50
 
 _CAMERA = re.compile(r"(?:camera:)?(\d+)")
 
@@ -75,39 +76,68 @@ class VideoFile:
         return capture
 
     def count(self) -> int:
-        """Number of frames that there are, whatever the file announces: it decodes them all."""
+        """Number of frames that there are, whatever the file announces: it decodes them all.
+
+        Raises
+        ------
+        SequenceError
+            If there is none.
+        """
         capture = self._open()
-        number = 0
-        while capture.grab():
-            number += 1
-        capture.release()
-        return number
+        try:
+            return sum(1 for _ in self._grabbed(capture))
+        finally:
+            capture.release()
+
+    def _grabbed(self, capture: cv2.VideoCapture) -> Iterator[bool]:
+        """Frame after frame, whether OpenCV has it: a damaged one, which others follow, it has not.
+
+        Raises
+        ------
+        SequenceError
+            If there is no frame at all.
+        """
+        index = missing = 0
+        while missing < VIDEO_PATIENCE:
+            if capture.grab():
+                yield from [False] * missing
+                yield True
+                index, missing = index + missing + 1, 0
+            elif self.total is not None and index + missing >= self.total:
+                break
+            else:
+                missing += 1
+        if index == 0:
+            raise SequenceError(f"{self.path}: no frame of this video can be decoded")
 
     def frames(self, every: int = 1, limit: int | None = None) -> Iterator[Frame]:
         """Every ``every``-th frame of the first ``limit``.
 
         A video that ends before the announced number of frames gives a ``SequenceWarning``.
+
+        Raises
+        ------
+        SequenceError
+            If not one frame can be decoded.
         """
         capture = self._open()
+        seen = 0
         try:
-            index = 0
-            while limit is None or index < limit:
-                if not capture.grab():
-                    break
+            for index, there in enumerate(islice(self._grabbed(capture), limit)):
+                seen = index + 1
                 if index % every == 0:
-                    found, image = capture.retrieve()
+                    found, image = capture.retrieve() if there else (False, None)
                     if found:
                         yield Frame(index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
                     else:
                         error = SequenceError(f"cannot decode frame {index + 1} of {self.path}")
                         yield Frame(index, None, error)
-                index += 1
         finally:
             capture.release()
         wanted = self.total if limit is None else min(limit, self.total or limit)
-        if wanted is not None and index < wanted:
+        if wanted is not None and seen < wanted:
             warnings.warn(
-                f"{self.path}: the video ended after {index} frames, {self.total} were announced",
+                f"{self.path}: the video ended after {seen} frames, {self.total} were announced",
                 SequenceWarning,
                 stacklevel=2,
             )

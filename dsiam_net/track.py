@@ -246,4 +246,4 @@ def run(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "smaller frames, or --tracker siamfc")

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dagnet import DagNN, ReadAhead, TrainOptions, train_dag
+from dagnet import DagNN, ReadAhead, TrainOptions, lock_folder, train_dag
 
 from .build_unrolled import write_network
 from .cli import make_parser, memory_size, pattern_factor, print_settings, run_command
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scale_learning_rates(net, options.param_rates)
     print_settings(options)
     get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
-    with Progress() as progress, ReadAhead(get_batch) as reader:
+    with lock_folder(options.exp_dir), Progress() as progress, ReadAhead(get_batch) as reader:
         net, state = train_dag(
             net,
             reader,
@@ -191,4 +191,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "a smaller --memory-budget, --batch-size or --frames")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dagnet import Callback, atomic_write
+from dagnet import Callback, atomic_write, explain_writing
 
 from .training import FIGURES
 
@@ -47,7 +47,7 @@ class TrainingLog(Callback):
         seconds = stats["time"] - self._time
         self._time = stats["time"]
         row = {"epoch": epoch, "step": step, **stats["last"], "seconds": round(seconds, 3)}
-        with self.path.open("a", newline="") as stream:
+        with explain_writing(self.path), self.path.open("a", newline="") as stream:
             csv.DictWriter(stream, COLUMNS).writerow(row)
         if step == steps:
             self._time = 0.0

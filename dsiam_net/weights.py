@@ -72,13 +72,15 @@ def load_weights(path: str | os.PathLike) -> DagNN:
         ``.npz``: a network that this software saved (see also ``dsiam_net.shipped``);
         ``.pth``: weights of a PyTorch SiamFC with the public layout;
         or ``'shipped'``: those of the package.
+        Values in half precision become single, in which everything is computed.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is of another kind. What the readers raise for damaged files passes through.
+        If the file is of another kind, or a parameter in it is not a number, or no finite one.
+        What the readers raise for damaged files passes through.
     """
     path = weights_path(path)
     try:
@@ -88,7 +90,28 @@ def load_weights(path: str | os.PathLike) -> DagNN:
             f"{path}: weights must be a file with suffix {', '.join(LOADERS)}, "
             f"received {path.suffix or 'none'!r}"
         ) from None
-    return load(path)
+    net = load(path)
+    _check_values(path, net)
+    return net
+
+
+def _check_values(path: Path, net: DagNN) -> None:
+    """Refuse values that nothing can be computed with; make single precision of half."""
+    for parameter in net.params:
+        if parameter.value is None:
+            continue
+        dtype = np.asarray(parameter.value).dtype
+        if dtype.kind not in "fiub":
+            raise ValueError(
+                f"{path}: parameter {parameter.name!r} must have real numbers, received {dtype}"
+            )
+        if not np.isfinite(parameter.value).all():
+            raise ValueError(
+                f"{path}: parameter {parameter.name!r} has values that are infinite or not a "
+                "number: training went wrong, or the file is damaged; take an earlier checkpoint"
+            )
+        if dtype not in (np.float32, np.float64):
+            parameter.value = np.asarray(parameter.value, dtype=np.float32)
 
 
 def load_fusion_map(path: str | os.PathLike) -> np.ndarray:

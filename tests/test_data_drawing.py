@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from dsiam_net.clips import read_clips
-from dsiam_net.preparation.drawing import crop_tracks, draw_clips, write_drawn
+from dsiam_net.clips import read_clips, write_clips
+from dsiam_net.preparation.drawing import crop_tracks, draw_clips
 from dsiam_net.preparation.selection import Limits, select
 from dsiam_net.preparation.videos import Track, Video
 from dsiam_net.sequences import SequenceError
@@ -90,7 +90,7 @@ def test_written_clips_are_read_back(tmp_path):
     clips = draw_clips(select(here, LIMITS), 10, 5, 0)
     (tmp_path / "out").mkdir()
     path = tmp_path / "out" / "clips.txt"
-    write_drawn(path, clips)
+    write_clips(path, clips)
     for clip, back in zip(clips, read_clips(path), strict=True):
         assert [p.resolve() for p in back.paths] == list(clip.paths)
         assert_array_equal(back.boxes, clip.boxes)

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dagnet import memory_shortage
+
 from .errors import SequenceError
 
 IMAGE_SUFFIXES = (
@@ -27,6 +29,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     ------
     SequenceError
         If the file cannot be read, or is not an image that OpenCV decodes.
+    MemoryError
+        If there is no memory for it.
     """
     # OpenCV opens no path with other than ASCII characters on every system; NumPy does.
     try:
@@ -37,6 +41,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     try:
         image = cv2.imdecode(content, flags) if content.size else None
     except cv2.error as exc:
+        if memory_shortage(exc):
+            # No fault of the image, which must not be left out for it.
+            raise MemoryError(f"image {path}: {exc.err}") from exc
         raise SequenceError(f"cannot decode image {path}: {exc.err}") from exc
     if image is None:
         raise SequenceError(

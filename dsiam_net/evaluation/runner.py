@@ -16,14 +16,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from dagnet import atomic_write
+from dagnet import atomic_write, memory_shortage
+from dagnet.communicator import SINGLE, Communicator
 
 from ..sequences import Sequence as Video
 from ..sequences import read_regions
@@ -157,6 +158,7 @@ def run_trackers(
     jobs: int | None = None,
     report: Callable[[Job, int, int], None] = lambda job, done, total: None,
     files: RunFiles = ONE_PASS,
+    workers: Communicator = SINGLE,
 ) -> list[Job]:
     """Track sequences and write the results; what is finished is not tracked again.
 
@@ -167,22 +169,27 @@ def run_trackers(
     root : path
         Of the results, see ``dsiam_net.evaluation.results``.
     jobs : int, optional
-        Processes side by side; by default as many as there are cores.
+        Processes side by side; by default as many as there are cores, which those of ``workers``
+        on one machine share.
     report : function(job, done, total), optional
         Called after each sequence, in the order in which they end.
     files : RunFiles, optional
         Where the results are kept; by default as one-pass evaluation's.
+    workers : Communicator
+        Processes, each of which calls this function alike, that share the sequences out; ``root``
+        is a folder that all of them reach.
 
     Returns
     -------
-    list of the jobs that failed.
+    list of the jobs that failed, of all workers.
 
     Raises
     ------
     ValueError
         If ``jobs`` is less than 1, names come twice, or results of other settings are there.
     """
-    jobs = (os.cpu_count() or 1) if jobs is None else jobs
+    if jobs is None:
+        jobs = max(1, (os.cpu_count() or 1) // workers.local_size)
     if jobs < 1:
         raise ValueError(f"the number of processes must be at least 1, received {jobs}")
     names = [sequence.name for sequence in sequences]
@@ -191,16 +198,20 @@ def run_trackers(
         raise ValueError(
             f"expected sequences with different names, found {', '.join(twice)} more than once"
         )
-    todo: deque[tuple[Source, Video]] = deque()
     failed: list[Job] = []
-    for source in sources:
+    places: list[tuple[int, int]] = []
+    # The first process looks for all: while others look, it could be writing.
+    for s, source in enumerate(sources if workers.is_first else ()):
         check_settings(root, source)
-        for sequence in sequences:
+        for v, sequence in enumerate(sequences):
             try:
                 if not is_finished(root, source.name, sequence, files):
-                    todo.append((source, sequence))
+                    places.append((s, v))
             except ValueError as exc:
                 failed.append(Job(source.name, sequence.name, len(sequence), error=str(exc)))
+    places, *_ = workers.exchange(places)
+    own = deal([len(sequences[v]) for _, v in places], workers.size)[workers.rank]
+    todo = deque((sources[places[i][0]], sequences[places[i][1]]) for i in own)
     total = len(todo)
     running: dict[Connection, tuple[multiprocessing.Process, Source, Video, float]] = {}
     try:
@@ -223,7 +234,22 @@ def run_trackers(
         for process, *_ in running.values():
             process.terminate()
             process.join()
-    return failed
+    everything = workers.exchange([asdict(job) for job in failed])
+    return [Job(**job) for part in everything for job in part]
+
+
+def deal(lengths: Sequence[int], hands: int) -> list[list[int]]:
+    """Deal places of ``lengths`` to hands so that each has about the same sum.
+
+    The longest goes first, each to the hand that has least. A hand has its places in order.
+    """
+    dealt: list[list[int]] = [[] for _ in range(hands)]
+    held = [0] * hands
+    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        hand = held.index(min(held))
+        dealt[hand].append(place)
+        held[hand] += lengths[place]
+    return [sorted(places) for places in dealt]
 
 
 @contextmanager
@@ -276,7 +302,10 @@ def _track(source: Source, sequence: Video, root: str, files: RunFiles, sender: 
         files.write(root, source.name, sequence.name, boxes, times)
         error = None
     except Exception as exc:
-        error = f"{type(exc).__name__}: {exc}"
+        wanted = memory_shortage(exc)
+        error = (
+            f"{type(exc).__name__}: {exc}" if wanted is None else f"not enough memory ({wanted})"
+        )
     sender.send(error)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from ..clips import ClipFiles, ClipSampler, write_clips
+from ..clips import ClipFiles, ClipSampler
 from ..crops import Track as CropTrack
 from ..sequences import Sequence, SequenceError
 from .selection import SELECTED, Choice
@@ -59,13 +57,6 @@ def draw_clips(choices: Iterable[Choice], number: int, length: int, seed: int) -
     rounds = -(-number // len(samplers))
     order = np.concatenate([rng.permutation(len(samplers)) for _ in range(rounds)])[:number]
     return [samplers[which].files(0, index) for index, which in enumerate(order)]
-
-
-def write_drawn(path: Path, clips: Iterable[ClipFiles]) -> None:
-    """Write clips as ``write_clips`` does, under a temporary name first."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write_clips(temporary, clips)
-    os.replace(temporary, path)
 
 
 def crop_tracks(choices: Iterable[Choice], selected: bool) -> list[CropTrack]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
-from dagnet import atomic_write
+from dagnet import atomic_write, explain_writing
 
 from .parallel import parallel_map
 from .videos import Video, video_from_line
@@ -109,8 +109,9 @@ def build_index(
     ):
         for text, (item, _) in zip(bar, work):
             if text is not None:
-                file.write(text + "\n")
-                file.flush()
+                with explain_writing(journal):
+                    file.write(text + "\n")
+                    file.flush()
                 fresh += 1
                 known[item.name] = _Line("", text)
     lines = [known[item.name].text for item in items if item.name in known]

@@ -12,9 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..clips import write_clips
 from ..crops import CropStore, write_crops
 from ..sequences import SequenceError, SequenceWarning
-from .drawing import crop_tracks, draw_clips, write_drawn
+from .drawing import crop_tracks, draw_clips
 from .index import Item, Listing, build_index
 from .selection import Choice, Limits, counts_table, select, write_selection
 from .videos import FLAGS, Video
@@ -225,7 +226,7 @@ def run_pipeline(
     if options.num_clips:
         path = options.out / CLIPS
         clips = draw_clips(choices, options.num_clips, options.clip_length, options.seed)
-        write_drawn(path, clips)
+        write_clips(path, clips)
         print(f"{path}: {len(clips)} clips of {options.clip_length} frames")
     if not options.no_crops:
         store = _write_crops(options, choices)

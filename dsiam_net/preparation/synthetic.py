@@ -7,12 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..clips import ClipFiles, ClipSampler
+from ..clips import ClipFiles, ClipSampler, write_clips
 from ..crops import Track, write_crops
 from ..generated import Recipe, write_videos
 from ..sequences import Sequence, read_otb
 from ..variety import HARD, Variety
-from .drawing import write_drawn
 
 NAME = "synthetic"
 HELP = "write generated video, with exact boxes, as sequences in OTB's layout"
@@ -77,7 +76,7 @@ def run(options: Namespace) -> None:
 
     if options.num_clips:
         clips = _draw_clips(sequences, options)
-        write_drawn(out / "clips.txt", clips)
+        write_clips(out / "clips.txt", clips)
         print(f"{out / 'clips.txt'}: {len(clips)} clips of {options.clip_length} frames")
     if not options.no_crops:
         print(_write_crops(out / "crops", sequences, options))
