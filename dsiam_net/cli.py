@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from dagnet import DagNNError, __version__, memory_shortage
+from dagnet.communicator import Communicator
+from dagnet.mpi import abort, choose_gpu, join, launched_rank
 
 # Exit status of a command that was given something it cannot work with.
 USAGE_ERROR = 2
 # Exit status after Ctrl-C.
 INTERRUPTED = 130
+# Seconds that other processes of a run leave to the first one to tell of an error.
+FIRST_SPEAKS = 3
 # Errors that tell what to do.
 _BAD_INPUT = (DagNNError, OSError, ValueError, ImportError)
 
@@ -94,6 +102,39 @@ def _words(exc: Exception, less_memory: str | None) -> str:
     )
 
 
+def join_workers(device: str = "cpu") -> Communicator:
+    """The processes that ``mpiexec`` started this command in; most often this one alone.
+
+    All but the first print nothing on standard output. On GPUs each has one of its own.
+    """
+    if device == "gpu":
+        choose_gpu()
+    workers = join()
+    if not workers.is_first:
+        sys.stdout = open(os.devnull, "w")
+    return workers
+
+
+def by_first(workers: Communicator, guard: AbstractContextManager) -> AbstractContextManager:
+    """A context that the first process enters, for all."""
+    return guard if workers.is_first else nullcontext()
+
+
+@contextmanager
+def _all_or_none() -> Iterator[None]:
+    """A process that fails ends all of them: the others would wait for it without end."""
+    try:
+        yield
+    except SystemExit as exc:
+        if exc.code:
+            abort(exc.code if isinstance(exc.code, int) else 1)
+        raise
+    except BaseException:
+        traceback.print_exc()
+        abort(1)
+        raise
+
+
 def run_command(
     main: Callable[[Sequence[str] | None], int | None], less_memory: str | None = None
 ) -> None:
@@ -109,12 +150,23 @@ def run_command(
         With what the command needs less memory.
     """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    try:
-        status = main(None)
-    except Exception as exc:
-        print(f"error: {_words(exc, less_memory)}", file=sys.stderr)
-        status = USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = INTERRUPTED
-    sys.exit(status or 0)
+    with _all_or_none():
+        try:
+            status = main(None)
+        except Exception as exc:
+            words = _words(exc, less_memory)
+            print(f"{_who()}error: {words}", file=sys.stderr)
+            status = USAGE_ERROR
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            status = INTERRUPTED
+        sys.exit(status or 0)
+
+
+def _who() -> str:
+    """Which of several processes speaks. What is wrong for all, the first says, and ends all."""
+    rank = launched_rank()
+    if rank == 0:
+        return ""
+    time.sleep(FIRST_SPEAKS)
+    return f"process {rank}: "
