@@ -13,12 +13,15 @@ DEV = [
     # An MPI of its own, with mpiexec; users of mpi4py bring their cluster's.
     "mpi4py>=4.0",
     "mpich>=4.2; sys_platform != 'win32'",
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
     "pytest>=7.4",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
     "scikit-image>=0.22",
     # The got10k toolkit needs it and does not say so.
     "six>=1.16",
+    "tensorboardX>=2.6",
     "vot-trax>=4.0",
 ]
 
@@ -54,8 +57,10 @@ setup(
         # The toolkit needs six and does not say so.
         "got10k": ["got10k>=0.1.3", "six>=1.16"],
         "mpi": ["mpi4py>=4.0"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
         "photographs": ["scikit-image>=0.22"],
         "pth": ["torch>=2.2"],
+        "tensorboard": ["tensorboardX>=2.6"],
         "vot": ["vot-trax>=4.0"],
         "dev": DEV,
     },

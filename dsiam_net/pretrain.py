@@ -12,6 +12,7 @@ from pathlib import Path
 from dagnet import Callback, DagNN, ReadAhead, TrainOptions, TrainState, lock_folder, train_dag
 from dagnet.backend import DEVICES
 
+from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .augmentation import Published
 from .augmentation_strong import Strong
 from .branches import siamfc_branch
@@ -20,6 +21,7 @@ from .crop_store import CropStore
 from .pair_sheet import write_contact_sheet
 from .pairs import PairSource, count_pairs
 from .pretraining import (
+    FIGURES,
     INITIAL_WEIGHTS,
     VALIDATION_EPOCH,
     EarlyStop,
@@ -48,7 +50,10 @@ AUGMENTATIONS = ("published", "strong", "none")
 VALIDATION_SHARE = 0.1
 
 # Options that may differ between a run and its continuation.
-FREE_OPTIONS = ("restart", "epochs", "patience", "threads", "exp_dir", "checkpoint_every", "device")
+FREE_OPTIONS = (
+    *("restart", "epochs", "patience", "threads", "exp_dir", "checkpoint_every", "device"),
+    "tensorboard",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +144,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--exp-dir", default="runs/siamfc", metavar="DIR", help="checkpoints, logs, curves, weights"
     )
+    add_tensorboard_option(group)
     group.add_argument(
         "--checkpoint-every", type=int, default=200, metavar="STEPS", help="within an epoch"
     )
@@ -264,12 +270,18 @@ def pretrain(options: argparse.Namespace, source: Pairs) -> tuple[DagNN, TrainSt
     directory = Path(options.exp_dir)
     stop = [EarlyStop(options.patience)] if options.patience is not None else []
     batches = PairBatches(source, net)
-    with PairProgress() as progress, ReadAhead(batches, options.threads) as reader:
+    board = tensorboard_logs(options.tensorboard, FIGURES)
+    with (
+        board as boards,
+        PairProgress() as progress,
+        ReadAhead(batches, options.threads) as reader,
+    ):
         logs: list[Callback] = [
             StepLog(directory),
             EpochLog(directory, chosen.learning_rate),
             SaveWeights(directory),
             progress,
+            *boards,
         ]
         return train_dag(
             net,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dagnet import DagNN, ReadAhead, TrainOptions, lock_folder, train_dag
 
+from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .build_unrolled import write_network
 from .cli import make_parser, memory_size, pattern_factor, print_settings, run_command
 from .clips import ClipSampler, ListedClips
@@ -20,6 +21,7 @@ from .solver_options import LATER_OPTIONS as LATER_SOLVER_OPTIONS
 from .solver_options import add_solver_options, complete_solver, make_solver, without_later
 from .synthetic import SyntheticVideos
 from .training import (
+    FIGURES,
     KeepLambdasPositive,
     clip_getter,
     frame_stats,
@@ -32,7 +34,7 @@ from .unrolled import RESPONSE, objectives
 # Options that may differ between a run and its continuation.
 FREE_OPTIONS = (
     *("restart", "epochs", "exp_dir", "checkpoint_every", "memory_budget", "device"),
-    *("out", "json", "draw"),
+    *("out", "json", "draw", "tensorboard"),
 )
 
 # Options that came later, with their defaults: checkpoints name them where they differ, so that
@@ -100,6 +102,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exp-dir", default="runs/dsiam", metavar="DIR", help="checkpoints, log and loss curve"
     )
+    add_tensorboard_option(group)
     group.add_argument(
         "--checkpoint-every", type=int, default=50, metavar="STEPS", help="within an epoch"
     )
@@ -174,7 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     scale_learning_rates(net, options.param_rates)
     print_settings(options)
     get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
-    with lock_folder(options.exp_dir), Progress() as progress, ReadAhead(get_batch) as reader:
+    board = tensorboard_logs(options.tensorboard, FIGURES)
+    lock = lock_folder(options.exp_dir)
+    with lock, board as boards, Progress() as progress, ReadAhead(get_batch) as reader:
         net, state = train_dag(
             net,
             reader,
@@ -185,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 KeepLambdasPositive(),
                 TrainingLog(Path(options.exp_dir)),
                 progress,
+                *boards,
             ],
         )
     write_network(net, options, state)
