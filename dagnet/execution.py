@@ -21,19 +21,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backend import blas_threads, get_array_module, limit_blas_threads
-from .errors import DagNNError, LayerError, ShapeError
+from .backend import blas_threads, limit_blas_threads
+from .errors import DagNNError, LayerError
 from .explaining import explain, explain_chains
-from .family import Family
+from .family import Family, Rest
 from .layer import Context
 from .plan import Plan, Unit, take_apart
 from .records import LayerRecord
 from .scheduling import OrderedSum, run_tasks
+from .values import Values, draw_entropy, spread
 
 if TYPE_CHECKING:
     from .net import DagNN
@@ -43,22 +44,6 @@ if TYPE_CHECKING:
 LEAST_LAYER_BYTES = 16 << 10
 
 LateInputs = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-
-
-class Values(Mapping):
-    """Read-only view of a network's variables: name to present value."""
-
-    def __init__(self, net: DagNN):
-        self._net = net
-
-    def __getitem__(self, name: str) -> Any:
-        return self._net.get_var(name).value
-
-    def __iter__(self) -> Iterator[str]:
-        return (v.name for v in self._net.vars)
-
-    def __len__(self) -> int:
-        return len(self._net.vars)
 
 
 class Evaluation:
@@ -269,7 +254,7 @@ class Evaluation:
                     "the inputs that it depends on (inputs of the network: "
                     f"{', '.join(self.net.get_inputs())})"
                 )
-            der = _spread(der, variable.value, name)
+            der = spread(der, variable.value, name)
             given[v] = given[v] + der if v in given else der
         return given
 
@@ -324,6 +309,7 @@ class Evaluation:
                 weights=tuple(self.weights[v] for v in unit.inputs),
                 uses=unit.uses,
                 shared=self._shared(unit, params),
+                rest=self._rest(place, unit),
             )
             der_inputs, der_params = unit.block.backward(inputs, params, ders, saved, context)
             _check_count("derivatives by inputs", der_inputs, unit.inputs)
@@ -366,15 +352,29 @@ class Evaluation:
             source = ("family", unit.family)
         elif unit.uses[0] > 1:
             ders = [self._observations(p, der, unit.uses[0]) for p, der in zip(unit.params, ders)]
-        net = self.net
-        for i, (p, der) in enumerate(zip(unit.params, ders)):
-            total, parameter = self.param_sums[p], net.params[p]
-            if not total.add((source, i), der):
-                continue
-            parameter.der = total.total
-            if net.parameter_server is not None and not self.hold_on and parameter.der is not None:
-                net.parameter_server.push(parameter.name, parameter.der)
-                parameter.der = None
+        handed = () if unit.family is None else self.families[unit.family].handed
+        for i, der in enumerate(ders):
+            if i not in handed:
+                self._settle_param(unit.params[i], (source, i), der)
+
+    def _settle_param(self, p: int, source: Any, der: Any) -> None:
+        """Add a derivative by a parameter to its sum; hand that over when it is complete."""
+        net, parameter = self.net, self.net.params[p]
+        if not self.param_sums[p].add(source, der):
+            return
+        parameter.der = self.param_sums[p].total
+        if net.parameter_server is not None and not self.hold_on and parameter.der is not None:
+            net.parameter_server.push(parameter.name, parameter.der)
+            parameter.der = None
+
+    def _rest(self, place: int, unit: Unit) -> Rest | None:
+        """By what a family's last call hands over derivatives while it runs, if they are sent."""
+        if unit.family is None or self.net.parameter_server is None or self.hold_on:
+            return None
+        source = ("family", unit.family)
+        return self.families[unit.family].rest(
+            place, lambda i, der: self._settle_param(unit.params[i], (source, i), der)
+        )
 
     def _observations(self, p: int, der: Any, uses: int) -> Any:
         """What a merged layer brings to a parameter: as many observations as uses.
@@ -467,24 +467,6 @@ class Evaluation:
         if unit.family is None:
             return explain(exc, net.layers[unit.layers[0]], inputs, params, direction)
         return explain_chains(exc, net, self.plan, unit, inputs, direction)
-
-
-def draw_entropy(rng: np.random.Generator) -> int:
-    """The number that all random numbers of an evaluation follow from; each draws one."""
-    return int(rng.integers(2**63))
-
-
-def _spread(der: Any, value: Any, name: str) -> Any:
-    """A derivative that the caller gives for variable ``name``, in dtype and shape of its value."""
-    xp = get_array_module(value)
-    der = xp.asarray(der, dtype=value.dtype)
-    try:
-        return der if der.shape == value.shape else xp.broadcast_to(der, value.shape)
-    except ValueError:
-        raise ShapeError(
-            f"the derivative by variable {name!r} must be a number or an array of shape "
-            f"{value.shape}, received {der.shape}"
-        ) from None
 
 
 def _check_count(what: str, received: list, expected: Sequence) -> None:

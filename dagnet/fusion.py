@@ -32,6 +32,10 @@ class FusedLayer(Layer):
     is run: observations for parameters of train method ``average`` (moments) count that often,
     derivatives do not.
 
+    In ``backward`` of the call that completes the derivatives, ``context.rest`` is not None where
+    they are sent to other processes. The layer may hand over each as soon as it knows it, so
+    that it travels while the rest is computed: ``dagnet.family.Rest``.
+
     ``saved_bytes`` is asked for one chain, with the size of its input.
 
     Outputs and derivatives are those of running the layers in turn, to rounding.

@@ -48,6 +48,8 @@ class Context:
         In ``backward`` of a ``FusedLayer``; see there.
     shared : any
         What ``FusedLayer.begin`` returned.
+    rest : dagnet.family.Rest or None
+        In ``backward`` of a ``FusedLayer``; see there.
     """
 
     mode: str = "normal"
@@ -57,6 +59,7 @@ class Context:
     derivatives: bool = True
     uses: tuple[int, ...] = (1,)
     shared: Any = None
+    rest: Any = None
 
     def needs_input(self, index: int) -> bool:
         """Whether the derivative by input ``index`` (0-based) will be read."""

@@ -252,6 +252,11 @@ class OrderedSum:
             self._total = self._total + term
             self._owned = True
 
+    def lacks_only(self, source: Hashable) -> bool:
+        """Whether the term of ``source`` is the last one, and all others are added."""
+        with self._lock:
+            return self._sources[self._next :] == [source]
+
     @property
     def total(self) -> Any:
         """The sum of what was added so far; None without a term."""

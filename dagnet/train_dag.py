@@ -25,7 +25,6 @@ from .checkpoint import (
 )
 from .communicator import SINGLE, Communicator, broadcast_tree
 from .errors import CheckpointError, DagNNError
-from .execution import draw_entropy
 from .net import DagNN
 from .train_options import (
     Batch,
@@ -39,6 +38,7 @@ from .train_options import (
     check_rates,
 )
 from .update import NonFiniteError, accumulate_gradients
+from .values import draw_entropy
 
 
 def train_dag(

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from dagnet import Callback, DagNN, ReadAhead, TrainOptions, TrainState, lock_folder, train_dag
 from dagnet.backend import DEVICES
+from dagnet.communicator import SINGLE, Communicator
 
 from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .augmentation import Published
 from .augmentation_strong import Strong
 from .branches import siamfc_branch
-from .cli import make_parser, print_settings, run_command
+from .cli import by_first, join_workers, make_parser, print_settings, run_command
 from .crop_store import CropStore
 from .pair_sheet import write_contact_sheet
 from .pairs import PairSource, count_pairs
@@ -134,7 +135,9 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--weight-decay", type=float, default=5e-4, help="of parameters that decay")
     add_solver_options(group)
-    group.add_argument("--batch-size", type=int, default=8, help="pairs a step")
+    group.add_argument(
+        "--batch-size", type=int, default=8, help="pairs a step, of each process under mpiexec"
+    )
     group.add_argument(
         "--patience",
         type=int,
@@ -245,13 +248,13 @@ def make_network(options: argparse.Namespace) -> DagNN:
     return net
 
 
-def train_options(options: argparse.Namespace) -> TrainOptions:
-    """Options of the training loop from those of the command."""
+def train_options(options: argparse.Namespace, workers: int = 1) -> TrainOptions:
+    """Options of the training loop of so many processes from those of the command."""
     settings = {name: value for name, value in vars(options).items() if name not in FREE_OPTIONS}
     return TrainOptions(
         exp_dir=options.exp_dir,
         continue_=not options.restart,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size * workers,
         num_epochs=options.epochs,
         learning_rate=learning_rates(*options.learning_rate, options.epochs),
         weight_decay=options.weight_decay,
@@ -262,15 +265,17 @@ def train_options(options: argparse.Namespace) -> TrainOptions:
     )
 
 
-def pretrain(options: argparse.Namespace, source: Pairs) -> tuple[DagNN, TrainState]:
+def pretrain(
+    options: argparse.Namespace, source: Pairs, workers: Communicator = SINGLE
+) -> tuple[DagNN, TrainState]:
     """Train on the pairs of a source, read ahead; return network and state."""
     train, val = pair_counts(options)
     net = make_network(options)
-    chosen = train_options(options)
+    chosen = train_options(options, workers.size)
     directory = Path(options.exp_dir)
     stop = [EarlyStop(options.patience)] if options.patience is not None else []
     batches = PairBatches(source, net)
-    board = tensorboard_logs(options.tensorboard, FIGURES)
+    board = tensorboard_logs(options.tensorboard if workers.is_first else None, FIGURES)
     with (
         board as boards,
         PairProgress() as progress,
@@ -289,8 +294,9 @@ def pretrain(options: argparse.Namespace, source: Pairs) -> tuple[DagNN, TrainSt
             range(train),
             range(val),
             options=chosen,
-            extract_stats=PairStats(reader),
-            callbacks=[*logs, *stop],
+            extract_stats=PairStats(reader, workers),
+            callbacks=[*(logs if workers.is_first else []), *stop],
+            communicator=workers,
         )
 
 
@@ -299,19 +305,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(
         "dsiam_net.pretrain",
         "Train SiamFC from scratch on pairs of crops. A run that was interrupted goes on where its "
-        "last checkpoint stands.",
+        "last checkpoint stands. Under mpiexec all processes train together.",
     )
     add_options(parser)
     options = parser.parse_args(argv)
+    workers = join_workers(options.device)
     complete_solver(options)
     print_settings(options)
     directory = Path(options.exp_dir)
     source = make_source(options)
     for mode, count in zip(("train", "val"), pair_counts(options)):
         print(f"{mode}: {count} pairs an epoch, of {len(source.tracks(mode))} tracks")
-    with lock_folder(directory):
-        write_contact_sheet(source, directory / "pairs.png", epoch=1)
-        _, state = pretrain(options, source)
+    with by_first(workers, lock_folder(directory)):
+        if workers.is_first:
+            write_contact_sheet(source, directory / "pairs.png", epoch=1)
+        _, state = pretrain(options, source, workers)
     print(f"{directory / BEST}: epoch {best_epoch(state)}, {directory / LAST}: epoch {state.epoch}")
 
 

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from dagnet import DagNN, ReadAhead, TrainOptions, lock_folder, train_dag
 
 from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .build_unrolled import write_network
-from .cli import make_parser, memory_size, pattern_factor, print_settings, run_command
+from .cli import (
+    by_first,
+    join_workers,
+    make_parser,
+    memory_size,
+    pattern_factor,
+    print_settings,
+    run_command,
+)
 from .clips import ClipSampler, ListedClips
 from .options import add_network_options, complete_options, make_network
 from .sequences import find_sequences
@@ -98,7 +107,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="with --crops ground-truth: rows and columns of the centres shifted at random, by up "
         "to as many pixels of the search crop",
     )
-    group.add_argument("--batch-size", type=int, default=1, help="clips a step")
+    group.add_argument(
+        "--batch-size", type=int, default=1, help="clips a step, of each process under mpiexec"
+    )
     group.add_argument(
         "--exp-dir", default="runs/dsiam", metavar="DIR", help="checkpoints, log and loss curve"
     )
@@ -130,12 +141,12 @@ def make_clips(options: argparse.Namespace) -> tuple[object, int]:
     return ClipSampler(sequences, options.frames, options.seed), options.num_clips
 
 
-def train_options(options: argparse.Namespace, net: DagNN) -> TrainOptions:
-    """Options of the training loop from those of the command."""
+def train_options(options: argparse.Namespace, net: DagNN, workers: int = 1) -> TrainOptions:
+    """Options of the training loop of so many processes from those of the command."""
     return TrainOptions(
         exp_dir=options.exp_dir,
         continue_=not options.restart,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size * workers,
         num_epochs=options.epochs,
         learning_rate=learning_rates(*options.learning_rate, options.epochs),
         weight_decay=options.weight_decay,
@@ -165,11 +176,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(
         "dsiam_net.train",
         "Train DSiam, unrolled over the frames of a clip, on video. A run that was interrupted "
-        "goes on where its last checkpoint stands.",
+        "goes on where its last checkpoint stands. Under mpiexec all processes train together.",
     )
     add_network_options(parser)
     add_training_options(parser)
     options = parser.parse_args(argv)
+    workers = join_workers(options.device)
     complete_options(options)
     complete_solver(options)
     clips, count = make_clips(options)
@@ -177,23 +189,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     scale_learning_rates(net, options.param_rates)
     print_settings(options)
     get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
-    board = tensorboard_logs(options.tensorboard, FIGURES)
-    lock = lock_folder(options.exp_dir)
+    lock = by_first(workers, lock_folder(options.exp_dir))
+    board = tensorboard_logs(options.tensorboard if workers.is_first else None, FIGURES)
     with lock, board as boards, Progress() as progress, ReadAhead(get_batch) as reader:
+        logs = [TrainingLog(Path(options.exp_dir)), progress, *boards] if workers.is_first else []
         net, state = train_dag(
             net,
             reader,
             range(count),
-            options=train_options(options, net),
-            extract_stats=frame_stats,
-            callbacks=[
-                KeepLambdasPositive(),
-                TrainingLog(Path(options.exp_dir)),
-                progress,
-                *boards,
-            ],
+            options=train_options(options, net, workers.size),
+            extract_stats=partial(frame_stats, communicator=workers),
+            callbacks=[KeepLambdasPositive(), *logs],
+            communicator=workers,
         )
-    write_network(net, options, state)
+    if workers.is_first:
+        write_network(net, options, state)
 
 
 if __name__ == "__main__":

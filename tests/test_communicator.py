@@ -22,7 +22,8 @@ from dagnet import (
 from dagnet.checkpoint import PARTIAL
 from dagnet.communicator import SINGLE, broadcast_tree
 from dagnet.fused_sums import FusedSums, completion_order
-from layers import Conv, DropOut
+from layers import BatchNorm, Conv, DropOut, Loss, ReLU, XCorr
+from layers.chain import FeatureChain
 from team import run_team
 from toy_training import C, X, bytes_of, get_batch, options, toy_net
 
@@ -432,6 +433,95 @@ def test_the_engine_pushes_while_backward_goes_on():
     assert sent["f3"] == 0 and sent["f1"] >= 1
     for name, der in expected.items():
         np.testing.assert_allclose(totals[name], der, rtol=1e-12)
+
+
+def branches(rng):
+    """Two branches of one SiamFC, of sizes that do not run together, and a response of both."""
+    net = DagNN()
+    widths = (3, 16, 32)
+    for side in ("z", "x"):
+        for i, (before, after) in enumerate(pairwise(widths), start=1):
+            conv = Conv(size=(after, before, 3, 3))
+            names = [f"f{i}", f"b{i}"]
+            net.add_layer(f"{side}conv{i}", conv, f"{side}{i}", f"{side}{i}y", names)
+            norm = [f"{kind}{i}" for kind in "gcm"]
+            bn = BatchNorm(num_channels=after)
+            net.add_layer(f"{side}bn{i}", bn, f"{side}{i}y", f"{side}{i}n", norm)
+            net.add_layer(f"{side}relu{i}", ReLU(), f"{side}{i}n", f"{side}{i + 1}")
+    net.add_layer("response", XCorr(), ["z3", "x3"], "score")
+    net.init_params(0)
+    inputs = {"z1": rng.standard_normal((2, 3, 9, 9)), "x1": rng.standard_normal((2, 3, 15, 15))}
+    return net, {name: value.astype(np.float32) for name, value in inputs.items()}
+
+
+def test_the_last_call_of_a_fused_chain_hands_over_stage_by_stage(rng):
+    """Filters of the last stage leave before the first stage's are known; bits stay the same."""
+    net, inputs = branches(rng)
+    assert [len(unit.chains) for unit in net.plan(input_sizes=sizes_of(inputs)).units] == [1, 1, 1]
+    asked = {"score": 1}
+    net.eval(inputs, asked)
+    expected = {p.name: p.der for p in net.params}
+    pushed = {}
+
+    class Server:
+        num_workers = 1
+
+        def push(self, name, der):
+            assert name not in pushed
+            pushed[name] = der.copy()
+
+    net.set_parameter_server(Server())
+    calls = []
+    backward = FeatureChain.backward
+
+    def watched(self, *arguments):
+        before = len(pushed)
+        result = backward(self, *arguments)
+        calls.append((before, len(pushed)))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureChain, "backward", watched)
+        net.eval(inputs, asked)
+    assert calls == [(0, 0), (0, 10)]
+    assert list(pushed)[:5] == ["f2", "b2", "g2", "c2", "m2"]
+    for name, der in expected.items():
+        assert np.array_equal(pushed[name], der), name
+    # Nothing is handed over where more evaluations follow, and none is lost.
+    pushed.clear()
+    net.eval(inputs, asked, hold_on=True)
+    assert not pushed
+    net.accumulate_param_ders = True
+    net.eval(inputs, asked)
+    for name, der in expected.items():
+        assert np.array_equal(pushed[name], der + der), name
+
+
+def sizes_of(inputs):
+    return {name: value.shape for name, value in inputs.items()}
+
+
+def test_the_shorter_of_two_features_is_handed_over_too(rng):
+    """Stages that the last call does not reach have been completed by the others."""
+    net, inputs = branches(rng)
+    net.remove_layer("response")
+    net.add_layer("first", Loss(loss="logistic"), ["z2", "c"], "objective1")
+    net.add_layer("second", Loss(loss="logistic"), ["x3", "d"], "objective2")
+    inputs |= {"c": np.ones((2, 16, 7, 7), np.float32), "d": np.ones((2, 32, 11, 11), np.float32)}
+    asked = {"objective1": 1, "objective2": 1}
+    net.eval(inputs, asked)
+    expected = {p.name: p.der for p in net.params}
+
+    def work(member):
+        net.set_parameter_server(FusedSums(net, member))
+        net.eval(inputs, asked)
+        server = net.parameter_server
+        server.sync()
+        return {p.name: server.pull(p.name) for p in net.params}
+
+    (found,) = run_team(1, work)
+    for name, der in expected.items():
+        assert np.array_equal(found[name], der), name
 
 
 # One process

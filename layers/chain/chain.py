@@ -19,14 +19,16 @@ comes from the next stage.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dagnet import Context, FusedLayer, ShapeError
+from dagnet.family import Rest
 from layers.kernels.conv_kernel import ConvKernel
 from layers.kernels.maps import add_to_maps, fill_maps, from_maps
 from layers.kernels.scratch import Lease
@@ -98,6 +100,8 @@ class StagePart:
 
 # For each precision that inputs had, a part for each stage, or None.
 Part = dict[np.dtype, list]
+# Called with a stage's place once its part is complete.
+StageDone = Callable[[int], None]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -151,8 +155,30 @@ class FeatureChain(FusedLayer):
         total: Part = {}
         for group in saved:
             parts = total.setdefault(group.dtype, [None] * len(self.stages))
-            _Backward(self.stages, group, inputs, by_branch, context).run(der_inputs, parts)
+            way = _Backward(self.stages, group, inputs, by_branch, context)
+            way.run(der_inputs, parts, self._hand_over(context.rest, total, saved))
         return der_inputs, total
+
+    def _hand_over(self, rest: Rest | None, total: Part, groups: Sequence[Group]) -> StageDone:
+        """What is done when a stage's part is complete: with the last group of the last call its
+        derivatives are known and handed over."""
+        others = {} if rest is None or rest.total is None else rest.total
+        (dtype, *more) = {group.dtype for group in groups} | set(others)
+        if rest is None or len(groups) > 1 or more:
+            # Sums would be formed in another order, of parts that are not there yet.
+            return lambda stage: None
+        firsts = list(itertools.accumulate((s.num_params for s in self.stages), initial=0))
+        known = others.setdefault(dtype, [None] * len(self.stages))
+
+        def done(stage: int) -> None:
+            own = total[dtype]
+            _add_part(known, stage, own[stage])
+            own[stage] = None
+            for i, der in enumerate(self._finish(stage, {dtype: known})):
+                rest.hand_over(firsts[stage] + i, der)
+            known[stage] = None
+
+        return done
 
     def add(self, total, part):
         for dtype, stages in part.items():
@@ -162,17 +188,18 @@ class FeatureChain(FusedLayer):
         return total
 
     def finish(self, total, params, shared, context):
-        ders: list[Any] = []
-        for place, stage in enumerate(self.stages):
-            own = [None] * stage.num_params
-            for dtype, parts in total.items():
-                part = parts[place]
-                if part is None:
-                    continue
-                vectors = [vector.astype(dtype) for vector in part.vectors]
-                arrays = [part.kernel.finish(part.filters), *vectors]
-                own = [a if b is None else b + a for a, b in zip(arrays, own)]
-            ders += own
+        return [der for place in range(len(self.stages)) for der in self._finish(place, total)]
+
+    def _finish(self, place: int, total: Part) -> list[Any]:
+        """Derivatives by one stage's parameters."""
+        ders: list[Any] = [None] * self.stages[place].num_params
+        for dtype, parts in total.items():
+            part = parts[place]
+            if part is None:
+                continue
+            vectors = [vector.astype(dtype) for vector in part.vectors]
+            arrays = [part.kernel.finish(part.filters), *vectors]
+            ders = [a if b is None else b + a for a, b in zip(arrays, ders)]
         return ders
 
     def saved_bytes(self, input_sizes):
@@ -312,10 +339,13 @@ class _Backward:
             for b in range(len(group.branches))
         ]
 
-    def run(self, der_inputs: list, parts: list[StagePart | None]) -> None:
-        """Add to the part of each stage; derivatives by inputs are written to ``der_inputs``."""
+    def run(self, der_inputs: list, parts: list[StagePart | None], done: StageDone) -> None:
+        """Add to the part of each stage, which is ``done`` then; derivatives by inputs are written
+        to ``der_inputs``."""
         group = self.group
         top = max(self.last)
+        for place in range(len(self.stages) - 1, top, -1):
+            done(place)
         if top < 0:
             return
         wanted = [b for b in group.branches if self.context.needs_input(b)]
@@ -348,6 +378,7 @@ class _Backward:
             part = step.conv.backward(maps, filters, der_y, der_maps)
             # At once: those of all stages are as large as the filters of all.
             _add_part(parts, place, StagePart(step.conv, part, vectors))
+            done(place)
             spent.release()
         for branch, samples in zip(group.branches, group.samples):
             if branch in wanted and not weighed:

@@ -1,0 +1,48 @@
+"""What an evaluation is asked with: values by name, given derivatives, random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .backend import get_array_module
+from .errors import ShapeError
+
+if TYPE_CHECKING:
+    from .net import DagNN
+
+
+class Values(Mapping):
+    """Read-only view of a network's variables: name to present value."""
+
+    def __init__(self, net: DagNN):
+        self._net = net
+
+    def __getitem__(self, name: str) -> Any:
+        return self._net.get_var(name).value
+
+    def __iter__(self) -> Iterator[str]:
+        return (v.name for v in self._net.vars)
+
+    def __len__(self) -> int:
+        return len(self._net.vars)
+
+
+def draw_entropy(rng: np.random.Generator) -> int:
+    """The number that all random numbers of an evaluation follow from; each draws one."""
+    return int(rng.integers(2**63))
+
+
+def spread(der: Any, value: Any, name: str) -> Any:
+    """A derivative that the caller gives for variable ``name``, in dtype and shape of its value."""
+    xp = get_array_module(value)
+    der = xp.asarray(der, dtype=value.dtype)
+    try:
+        return der if der.shape == value.shape else xp.broadcast_to(der, value.shape)
+    except ValueError:
+        raise ShapeError(
+            f"the derivative by variable {name!r} must be a number or an array of shape "
+            f"{value.shape}, received {der.shape}"
+        ) from None
