@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import OutputError
+from .errors import DagNNError, OutputError
 
 # What is lacking while a file is written, by what the system says, and what helps.
 _SPACE = {
@@ -78,8 +78,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]
 def _explained(path: str | os.PathLike, reasons: Mapping[int, str]) -> Iterator[None]:
     try:
         yield
-    except OutputError:
-        raise
+    except DagNNError:
+        raise  # it tells what to do
     except Exception as exc:
         refusal = _refusal(exc, reasons)
         if refusal is None:
