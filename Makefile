@@ -12,7 +12,7 @@ ANALYSE = $(BIN)/python -m dsiam_net.analyse
 
 # One BLAS thread a test worker, as many workers as cores: faster than the reverse.
 test: $(VENV)/installed
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m "not slow" $(PYTEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m "not slow" --simulate-gpu $(PYTEST_ARGS)
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)

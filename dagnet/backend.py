@@ -7,8 +7,9 @@ imported only when a caller brings a CuPy array or asks for the device ``'gpu'``
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +99,21 @@ def check_device(device: str) -> str:
     if device == "gpu":
         import_cupy()
     return device
+
+
+def constant_like(array: Any, make: Callable[..., np.ndarray], *arguments: Any) -> Any:
+    """``make(*arguments)``, an array of numbers that never change, where ``array`` lies.
+
+    A device gets it once; ``arguments`` must be hashable.
+    """
+    if get_array_module(array) is np:
+        return make(*arguments)
+    return _constant(getattr(array.device, "id", 0), make, arguments)
+
+
+@lru_cache(maxsize=256)
+def _constant(device: int, make: Callable[..., np.ndarray], arguments: tuple) -> Any:
+    return sys.modules["cupy"].asarray(make(*arguments))
 
 
 def asnumpy(array: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagnet import ShapeError, Size, get_array_module, get_fft_module
+from dagnet.backend import constant_like
 
 from .window import WINDOWS, hann, hann_plane
 
@@ -42,8 +43,7 @@ def windowed(x: Any, window: str) -> Any:
     if window == "none":
         return x
     xp = get_array_module(x)
-    w = xp.asarray(hann_plane(*x.shape[-2:]))
-    return xp.multiply(x, w, out=xp.empty_like(x))
+    return xp.multiply(x, constant_like(x, hann_plane, *x.shape[-2:]), out=xp.empty_like(x))
 
 
 def rfft2(x: Any, window: str = "none") -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dagnet import DagNN
+import simulated_cupy
+from dagnet import BackendError, DagNN, check_device
+from devices import computes, device_params, devices
 from errors import tables
 from golden import load_case
 
@@ -37,16 +39,57 @@ def pretrained(tmp_path_factory, monkeypatch):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _gpu(request):
+    """Tests with the marker ``gpu`` run on a card, or on the stand-in, or are skipped."""
+    if request.node.get_closest_marker("gpu") is None:
+        yield
+    elif devices.simulated:
+        with simulated_cupy.installed():
+            yield
+    else:
+        try:
+            check_device("gpu")
+        except BackendError as exc:
+            pytest.skip(str(exc))
+        yield
+
+
+@pytest.fixture
+def device(request, _gpu, monkeypatch):
+    """Where the test computes; tests that ``computes`` finds run on each device there is."""
+    monkeypatch.setattr(devices, "current", request.param)
+    return request.param
+
+
+def pytest_generate_tests(metafunc):
+    if "device" not in metafunc.fixturenames and computes(metafunc.function):
+        params = device_params()
+        if len(params) > 1:
+            # In front, so that other fixtures of the test know the device.
+            metafunc.fixturenames.insert(0, "device")
+            metafunc.parametrize("device", params, indirect=True)
+
+
 @pytest.fixture
 def case(request):
     """The golden case that the test is parametrised with (see golden.golden)."""
-    return load_case(*request.param)
+    return load_case(*request.param, device=devices.current)
 
 
 _golden_runs: dict[str, int] = {"run": 0, "skipped": 0}
 
 
+def pytest_configure(config):
+    devices.simulated = config.getoption("--simulate-gpu")
+
+
 def pytest_addoption(parser):
+    parser.addoption(
+        "--simulate-gpu",
+        action="store_true",
+        help="run tests of the device 'gpu' on a strict stand-in for CuPy, simulated_cupy.py",
+    )
     parser.addoption(
         "--require-goldens",
         action="store_true",

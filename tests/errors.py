@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from dagnet import check_layer
+import numpy as np
+
+from dagnet import check_layer, to_device
+from devices import devices
 
 # table -> row -> (worst error, where, how many were measured)
 _TABLES: dict[str, dict[str, tuple[float, str, int]]] = {}
@@ -18,9 +22,19 @@ def record_error(table: str, row: str, error: float, where: str) -> None:
 
 
 def prove(layer: Any, inputs: Any, params: Any = (), **options: Any) -> None:
-    """``check_layer``, with the errors recorded in the table of gradient checks."""
+    """``check_layer`` on the test's device, with the errors recorded in their table."""
+    device = devices.current
+    if device != "cpu":
+        layer = copy.deepcopy(layer)
+        layer.move(device)
+        inputs, params = (_there(arrays, device) for arrays in (inputs, params))
+        options = {k: _there(v, device) if k == "der_outputs" else v for k, v in options.items()}
     for check in check_layer(layer, inputs, params, **options):
         record_error("gradient", check.layer, check.error, f"{check.argument} {check.index}")
+
+
+def _there(arrays: Any, device: str) -> Any:
+    return arrays and [None if a is None else to_device(np.asarray(a), device) for a in arrays]
 
 
 def tables() -> list[str]:

@@ -33,8 +33,8 @@ DATA = Path(__file__).resolve().parent / "data"
 
 
 @cache
-def _folder(path: Path) -> GoldenFolder:
-    return GoldenFolder(path)
+def _folder(path: Path, device: str) -> GoldenFolder:
+    return GoldenFolder(path, device)
 
 
 def golden_path(name: str) -> Path:
@@ -42,15 +42,15 @@ def golden_path(name: str) -> Path:
     return GOLDENS / name if (GOLDENS / name).is_file() else DATA / name
 
 
-def golden_file(file: str) -> GoldenFile:
-    """The golden file ``file`` (without ``.mat``)."""
+def golden_file(file: str, device: str = "cpu") -> GoldenFile:
+    """The golden file ``file`` (without ``.mat``), whose cases are computed on a device."""
     path = golden_path(f"{file}.mat")
-    return _folder(path.parent).golden(path)
+    return _folder(path.parent, device).golden(path)
 
 
-def load_case(file: str, name: str) -> Case:
+def load_case(file: str, name: str, device: str = "cpu") -> Case:
     """Load the case ``name`` of golden file ``file`` (without ``.mat``)."""
-    return golden_file(file).case(name)
+    return golden_file(file, device).case(name)
 
 
 def golden_cases(file: str, where: Callable[[str], bool] = lambda name: True) -> list:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dagnet import Context, Layer, asnumpy, get_array_module, relative_error, to_device
+from devices import has_gpu_tests
 from errors import record_error
 
 DIRECTIONS = 2
@@ -45,7 +45,7 @@ def _kinds() -> list:
         pytest.param(Kind(dtype, "cpu"), id=f"cpu-{name}")
         for name, dtype in (("single", np.float32), ("double", np.float64))
     ]
-    if find_spec("cupy"):
+    if has_gpu_tests():
         kinds += [
             pytest.param(Kind(dtype, "gpu"), id=f"gpu-{name}", marks=pytest.mark.gpu)
             for name, dtype in (("single", np.float32), ("double", np.float64))

@@ -134,7 +134,6 @@ def test_a_move_that_cannot_be_made_changes_nothing():
 
 @pytest.mark.gpu
 def test_constants_move_with_the_network():
-    pytest.importorskip("cupy", reason="CuPy is not installed")
     net = DagNN()
     weights = np.ones((3, 3))
     net.add_layer("loss", Loss(loss="logistic", instance_weights=weights), ["x", "c"], "l")

@@ -426,7 +426,6 @@ def test_a_machine_without_cupy_says_what_to_install():
 
 @pytest.mark.gpu
 def test_a_round_trip_through_the_gpu_keeps_parameters():
-    pytest.importorskip("cupy", reason="CuPy is not installed")
     net = diamond()
     net.move("gpu")
     assert type(net.get_param("w").value).__module__.startswith("cupy")

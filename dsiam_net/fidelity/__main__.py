@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagnet.backend import DEVICES
+
 from ..cli import make_parser, run_command
 from .registry import FAIL
 from .report import failures, summary, table, write_json
@@ -25,11 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--files", metavar="PATTERN", nargs="+", default=(), help="only files like 'layers_*.mat'"
     )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--json", metavar="FILE", help="write every comparison here")
     parser.add_argument("--verbose", action="store_true", help="a row for each case")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
-    results = check_folder(options.directory, options.files, progress=not options.quiet)
+    results = check_folder(
+        options.directory, options.files, progress=not options.quiet, device=options.device
+    )
     print(table(results, options.verbose))
     for line in failures(results):
         print(f"FAILED {line}")

@@ -82,7 +82,7 @@ def relative(what: str, actual: Any, expected: Any, allowed: float, note: str = 
 
 def absolute(what: str, actual: Any, expected: Any, allowed: float, unit: str) -> Comparison:
     """Compare with ``max|a-b|``."""
-    actual, expected = (np.asarray(a, np.float64) for a in (actual, expected))
+    actual, expected = (asnumpy(a).astype(np.float64) for a in (actual, expected))
     if actual.shape != expected.shape:
         return differing(what, actual.shape, expected.shape, "shape ")
     return Comparison(what, float(np.abs(actual - expected).max(initial=0.0)), allowed, unit)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from dagnet import DagNN, DagNNError
+from dagnet import DagNN, DagNNError, check_device, to_device
 from matlab_import import load_matrix, load_network, read_mat
 
 # Bounds of max|a-b| / max|b| against the originals.
@@ -90,6 +90,14 @@ class Case:
     def tensor(self, field: str) -> np.ndarray:
         """An H x W x C x N array as (N, C, H, W), C order."""
         return np.ascontiguousarray(self.matlab(field).transpose(3, 2, 0, 1))
+
+    def array(self, field: str) -> Any:
+        """As ``tensor``, in the memory of the device that the folder's cases are computed on."""
+        return self.on_device(self.tensor(field))
+
+    def on_device(self, array: Any) -> Any:
+        """An array in the memory of the device that the folder's cases are computed on."""
+        return to_device(array, self.folder.device)
 
     def vector(self, field: str) -> np.ndarray:
         """An array with one axis longer than 1, or a scalar, as a vector."""
@@ -223,14 +231,21 @@ class GoldenFile:
 class GoldenFolder:
     """A folder of golden files and of what their cases refer to.
 
+    Parameters
+    ----------
+    path : path of the folder
+    device : 'cpu' or 'gpu'
+        Where layers and networks of the cases are computed.
+
     Attributes
     ----------
     used : dict of set
         By name of a file that holds inputs alone, the files whose cases used it.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, device: str = "cpu"):
         self.path = Path(path)
+        self.device = check_device(device)
         self.used: dict[str, set[str]] = {}
         self._goldens: dict[Path, GoldenFile] = {}
         self._networks: dict[Path, DagNN] = {}

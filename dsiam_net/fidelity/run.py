@@ -142,7 +142,10 @@ def _count(folder: GoldenFolder, paths: Sequence[Path]) -> int:
 
 
 def check_folder(
-    path: str | Path, patterns: Sequence[str] = (), progress: bool = False
+    path: str | Path,
+    patterns: Sequence[str] = (),
+    progress: bool = False,
+    device: str = "cpu",
 ) -> list[FileResult]:
     """Run every golden file of a folder.
 
@@ -154,6 +157,8 @@ def check_folder(
         Shell patterns of the files to run; all of them where there are none.
     progress : bool
         A progress bar over the cases, on standard error.
+    device : 'cpu' or 'gpu'
+        Where layers and networks are computed.
 
     Returns
     -------
@@ -165,7 +170,7 @@ def check_folder(
     ValueError
         If the folder has no file to run.
     """
-    folder = GoldenFolder(path)
+    folder = GoldenFolder(path, device)
     if not folder.path.is_dir():
         raise ValueError(f"{path} is no folder; expected one with golden files (.mat, .json)")
     chosen = [

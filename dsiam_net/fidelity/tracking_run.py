@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from dagnet import DagNN, DagNNError, relative_error
+from dagnet import DagNN, DagNNError, asnumpy, relative_error
+from dagnet.backend import tree_to_device
 from layers import Conv
 
 from ..branches import FEATURES, INPUT, extract_branch, siamfc_branch
@@ -121,7 +122,7 @@ def _is_vgg(features: tuple[str, ...]) -> bool:
 
 def matlab_axes(batch: Any) -> np.ndarray:
     """(N, C, H, W) as MATLAB's (H, W, C, N)."""
-    return np.asarray(batch).transpose(2, 3, 1, 0)
+    return asnumpy(batch).transpose(2, 3, 1, 0)
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ def _make_tracker(original: Original, net: DagNN, features: tuple[str, ...]) -> 
         net,
         settings,
         features=features,
+        device=original.golden.folder.device,
         patches=RecordingPatches(),
         fusion_map=fusion_map,
     )
@@ -277,7 +279,7 @@ def run_like(golden: GoldenFile) -> Run:
 
     def record(patches):
         found = compute(patches)
-        computed.extend(found.values())
+        computed.extend(tree_to_device(list(found.values()), "cpu"))
         return found
 
     network.branches = record
@@ -305,7 +307,7 @@ def run_like(golden: GoldenFile) -> Run:
                 patches.pyramids[0],
                 patches.crops,
                 list(computed),
-                dict(network.filters),
+                tree_to_device(network.filters, "cpu"),
             )
         )
     return Run(tracker.settings, frames, original.numbers)

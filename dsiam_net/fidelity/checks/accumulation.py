@@ -17,7 +17,7 @@ def check_accumulation(case: Case) -> list[Comparison]:
     ``value + rate m``, of a rate ``beta``. Both are compared as SGD takes them.
     """
     alpha, beta = float(case.option("alpha")), float(case.option("beta"))
-    a, b = case.tensor("a"), case.tensor("b")
+    a, b = case.array("a"), case.array("b")
     if 0 <= alpha < 1:
         _, y = SGD(momentum=alpha).update(a, a, -beta * b, 0.0)
     elif alpha == 1:

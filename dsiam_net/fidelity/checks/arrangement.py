@@ -21,10 +21,10 @@ def check_concat(case: Case) -> list[Comparison]:
     places = [str(k) for k in takewhile(lambda k: case.has(f"x{k}"), count(1))]
     if not places:
         raise GoldenError(f"case {case.name!r} lacks the field 'x1'")
-    inputs = [case.tensor(f"x{k}") for k in places]
+    inputs = [case.array(f"x{k}") for k in places]
     layer = Concat(dim=AXES[int(case.option("dim", 3))])
     (y,), saved = layer.forward(inputs, [], Context())
-    ders, _ = layer.backward(inputs, [], [case.tensor("dzdy")], saved, Context())
+    ders, _ = layer.backward(inputs, [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)
     for k, der in zip(places, ders):
@@ -34,9 +34,9 @@ def check_concat(case: Case) -> list[Comparison]:
 
 @checks("vl_nncrop")
 def check_crop(case: Case) -> list[Comparison]:
-    x = case.tensor("x")
+    x = case.array("x")
     crop = tuple(int(v) for v in case.option("crop"))
     compare = Comparer(case)
     compare.field("y", cut_borders(x, crop))
-    compare.field("dx", cut_borders_backward(case.tensor("dzdy"), crop, x.shape[2:]))
+    compare.field("dx", cut_borders_backward(case.array("dzdy"), crop, x.shape[2:]))
     return compare.found

@@ -20,7 +20,7 @@ def _compare_layer(
     """A layer of one input and one parameter: value, derivatives; ``fields``: dy, y, dx, dp."""
     der, *expected = fields
     (y,), saved = layer.forward([x], [param], Context())
-    ders = layer.backward([x], [param], [case.tensor(der)], saved, Context())
+    ders = layer.backward([x], [param], [case.array(der)], saved, Context())
     compare = Comparer(case)
     for field, actual in zip(expected, (y, *ders[0], *ders[1])):
         compare.field(field, actual)
@@ -30,22 +30,22 @@ def _compare_layer(
 @checks("corr_filter")
 def check_corr_filter(case: Case) -> list[Comparison]:
     layer = CorrFilter(lambda_=case.option("lambda"), bias=False)
-    x, y = case.tensor("x"), case.matrix("y")
+    x, y = case.array("x"), case.on_device(case.matrix("y"))
     return _compare_layer(case, layer, x, y, ("dzdw", "w", "dx", "dy"))
 
 
 @checks("mul_const")
 def check_mul_const(case: Case) -> list[Comparison]:
-    x, h = case.tensor("x"), case.matrix("h")
+    x, h = case.array("x"), case.on_device(case.matrix("h"))
     return _compare_layer(case, MulConst(), x, h, ("dzdy", "y", "dx", "dh"))
 
 
 @checks("logistic_loss")
 def check_logistic_loss(case: Case) -> list[Comparison]:
     layer = LogisticLoss()
-    inputs = [case.tensor(name) for name in ("x", "c", "weights")]
+    inputs = [case.array(name) for name in ("x", "c", "weights")]
     (y,), saved = layer.forward(inputs, [], Context())
-    der_y = case.vector("dzdy").reshape(())
+    der_y = case.on_device(case.vector("dzdy").reshape(()))
     (der_x, *_), _ = layer.backward(inputs, [], [der_y], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)
@@ -57,7 +57,7 @@ def check_logistic_loss(case: Case) -> list[Comparison]:
 def check_iou_error(case: Case) -> list[Comparison]:
     layer = IOUErrorScore(stride=case.option("stride"))
     sizes = [case.matrix(name).T for name in ("reference", "predicted")]
-    inputs = [case.tensor("x"), case.vector("label"), *sizes]
+    inputs = [case.array("x"), *map(case.on_device, (case.vector("label"), *sizes))]
     (y,), _ = layer.forward(inputs, [], Context())
     compare = Comparer(case)
     compare.field("e", y)

@@ -15,12 +15,13 @@ from ..registry import checks
 @checks("vl_nnconv")
 def check_conv(case: Case) -> list[Comparison]:
     """Value and derivatives; fields that a flag or a missing bias left empty are passed over."""
-    x = case.tensor("x")
+    x = case.array("x")
     # Without filters vl_nnconv subsamples.
-    params = [case.tensor("f") if case.has("f") else np.zeros((0, 0, 0, 0), x.dtype)]
+    empty = np.zeros((0, 0, 0, 0), x.dtype)
+    params = [case.array("f") if case.has("f") else case.on_device(empty)]
     has_bias = case.has("b")
     if has_bias:
-        params.append(case.vector("b"))
+        params.append(case.on_device(case.vector("b")))
     layer = Conv(
         size=params[0].shape,
         has_bias=has_bias,
@@ -33,7 +34,7 @@ def check_conv(case: Case) -> list[Comparison]:
     compare.present("y", y)
     if not case.has("dzdy"):
         return compare.found
-    (der_x,), der_params = layer.backward([x], params, [case.tensor("dzdy")], saved, Context())
+    (der_x,), der_params = layer.backward([x], params, [case.array("dzdy")], saved, Context())
     der_filters = der_params[0]
     compare.present("dx", der_x)
     compare.present("df", der_filters)
@@ -51,9 +52,9 @@ def check_conv(case: Case) -> list[Comparison]:
 @checks("vl_nnconvt")
 def check_conv_transpose(case: Case) -> list[Comparison]:
     # Filters kh x kw x K x C become (C, K, kh, kw), as they are here.
-    x, filters = case.tensor("x"), case.tensor("f")
+    x, filters = case.array("x"), case.array("f")
     has_bias = case.has("b")
-    params = [filters, case.vector("b")] if has_bias else [filters]
+    params = [filters, case.on_device(case.vector("b"))] if has_bias else [filters]
     layer = ConvTranspose(
         size=filters.shape,
         has_bias=has_bias,
@@ -62,7 +63,7 @@ def check_conv_transpose(case: Case) -> list[Comparison]:
         num_groups=case.option("numGroups", 1),
     )
     (y,), saved = layer.forward([x], params, Context())
-    (der_x,), der_params = layer.backward([x], params, [case.tensor("dzdy")], saved, Context())
+    (der_x,), der_params = layer.backward([x], params, [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     for field, actual in zip(("y", "dx", "df", "db"), (y, der_x, *der_params)):
         compare.field(field, actual)
@@ -77,8 +78,8 @@ def check_pool(case: Case) -> list[Comparison]:
         stride=case.option("stride", 1),
         pad=case.option("pad", 0),
     )
-    (y,), saved = layer.forward([case.tensor("x")], [], Context())
-    (der_x,), _ = layer.backward([None], [], [case.tensor("dzdy")], saved, Context())
+    (y,), saved = layer.forward([case.array("x")], [], Context())
+    (der_x,), _ = layer.backward([None], [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)
     compare.field("dx", der_x)

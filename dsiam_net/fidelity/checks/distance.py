@@ -19,11 +19,11 @@ def check_pdist(case: Case) -> list[Comparison]:
         aggregate=bool(case.option("aggregate", False)),
         epsilon=float(case.option("epsilon", 1e-6)),
     )
-    inputs = [case.tensor("x"), case.tensor("x0")]
+    inputs = [case.array("x"), case.array("x0")]
     if case.has("instanceWeights"):
-        inputs.append(case.tensor("instanceWeights"))
+        inputs.append(case.array("instanceWeights"))
     (y,), saved = layer.forward(inputs, [], Context())
-    dzdy = case.tensor("dzdy")
+    dzdy = case.array("dzdy")
     (der_x, der_x0, *_), _ = layer.backward(inputs, [], [dzdy], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)

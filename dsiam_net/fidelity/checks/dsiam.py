@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import Context, relative_error
+from dagnet import Context, asnumpy, get_array_module, relative_error
 from layers import RLR, CirConv, Elefusion, Eltwise, XCorr, filter_from_pair, update_change
 
 from ..compare import Comparer, Comparison, relative
@@ -19,25 +19,26 @@ PAIR = ("alphaf", "featf")
 
 def pair_of(case: Case) -> list[np.ndarray]:
     """The pair of spectra that the original keeps of a filter, (N, C, H, W)."""
-    return [case.tensor(name) for name in PAIR]
+    return [case.array(name) for name in PAIR]
 
 
 @checks("XCorr")
 def check_xcorr(case: Case) -> list[Comparison]:
-    z, x = case.tensor("z"), case.tensor("x")
+    z, x = case.array("z"), case.array("x")
     layer = XCorr()
     (y,), saved = layer.forward([z, x], [], Context())
-    (dz, dx), _ = layer.backward([z, x], [], [case.tensor("dzdy")], saved, Context())
+    (dz, dx), _ = layer.backward([z, x], [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     for field, actual in (("y", y), ("dz", dz), ("dx", dx)):
         compare.field(field, actual)
     return compare.found
 
 
-def cir_conv(layer: CirConv, inputs: list, lr: float) -> np.ndarray:
+def cir_conv(case: Case, layer: CirConv, inputs: list) -> Any:
     # The original's learning rate is single: with double features its class rule makes the result
     # single, and so close only.
-    return layer.forward(inputs, [np.asarray(lr, np.float32)], Context())[0][0]
+    lr = case.on_device(np.asarray(case.option("lr"), np.float32))
+    return layer.forward(inputs, [lr], Context())[0][0]
 
 
 @checks("CirConv.forward")
@@ -46,33 +47,34 @@ def check_cir_conv(case: Case) -> list[Comparison]:
 
     With ``isrep`` the original repeats the first sample's result.
     """
-    x, pair, lr = case.tensor("x"), pair_of(case), case.option("lr")
+    x, pair = case.array("x"), pair_of(case)
     compare = Comparer(case)
     if case.options.get("calsum"):
-        y = cir_conv(CirConv(sum_channels=True), [x, case.tensor("x2"), *pair], lr)
+        y = cir_conv(case, CirConv(sum_channels=True), [x, case.array("x2"), *pair])
         compare.field("y", y)
         return compare.found
     is_rep = bool(case.options.get("isrep"))
     if is_rep:
-        x = np.repeat(x[:1], len(x), axis=0)
+        x = get_array_module(x).repeat(x[:1], len(x), axis=0)
     r = filter_from_pair(*pair)
-    compare.field("y", cir_conv(CirConv(is_rep=is_rep), [x, r], lr))
+    compare.field("y", cir_conv(case, CirConv(is_rep=is_rep), [x, r]))
     if case.has("y_disabled_equal"):
-        passed_through = cir_conv(CirConv(enable=False), [x, r], lr) is x
+        passed_through = cir_conv(case, CirConv(enable=False), [x, r]) is x
         compare.field("y_disabled_equal", np.float64(passed_through), 0.0)
     return compare.found
 
 
 @checks("update_change+CirConv.forward")
 def check_learned_cir_conv(case: Case) -> list[Comparison]:
-    features = [case.tensor("corrfeat"), case.tensor("new_corrfeat")]
-    lam = np.asarray(case.option("lambda"), features[0].dtype)
+    features = [case.array("corrfeat"), case.array("new_corrfeat")]
+    lam = case.on_device(np.asarray(case.option("lambda"), features[0].dtype))
     (r,), _ = RLR().forward(features, [lam], Context())
     if case.has("x"):
-        x = case.tensor("x")
+        x = case.array("x")
     else:  # with isrep one sample is stored of several that are equal
-        x = np.repeat(case.tensor("x1"), case.matlab("y_sub").shape[3], axis=0)
-    y = cir_conv(CirConv(), [x, r], case.option("lr"))
+        x = case.tensor("x1")
+        x = case.on_device(np.repeat(x, case.matlab("y_sub").shape[3], axis=0))
+    y = cir_conv(case, CirConv(), [x, r])
     compare = Comparer(case)
     compare.field("y_sub", y[:, :: int(case.option("chanstep"))])
     compare.field("y_sum", y.sum(axis=(2, 3), dtype=np.float64).T)  # (channels, samples)
@@ -91,19 +93,20 @@ def update_change_in_double(x: Any, y: Any, lam: float) -> tuple[Any, Any, Any]:
 
 def computed_pair(case: Case) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The pair, and the layer's outputs, at the channels that the case has stored."""
-    x, y = case.tensor("corrfeat"), case.tensor("new_corrfeat")
-    lam = np.asarray(case.option("lambda"), x.dtype)
+    x, y = case.array("corrfeat"), case.array("new_corrfeat")
+    lam = case.on_device(np.asarray(case.option("lambda"), x.dtype))
     sum_channels = bool(case.options.get("issum"))
     pair = update_change(x, y, lam, sum_channels=sum_channels)
     outputs, _ = RLR(sum_channels=sum_channels).forward([x, y], [lam], Context())
     step = int(case.option("chanstep", 1))
-    return [a[:, ::step] for a in pair], [a[:, ::step] for a in outputs]
+    return [asnumpy(a)[:, ::step] for a in pair], [asnumpy(a)[:, ::step] for a in outputs]
 
 
 @checks("run_DSiam.m:update_change")
 def check_update_change(case: Case) -> list[Comparison]:
     """The pair, and the layer's filter against the one behind the original's pair."""
-    expected, (pair, outputs) = pair_of(case), computed_pair(case)
+    expected = [case.tensor(name) for name in PAIR]
+    pair, outputs = computed_pair(case)
     found = [relative(n, a, e, case.tolerance) for n, a, e in zip(PAIR, pair, expected)]
     if case.options.get("issum"):
         names = [f"{name} of the layer" for name in PAIR]
@@ -151,14 +154,14 @@ def _check_against_double(
 @checks("Sum_w")
 def check_sum_w(case: Case) -> list[Comparison]:
     """The value, and the derivatives by the original's formulas, which are not derivatives."""
-    maps, weight = [case.tensor("x1"), case.tensor("x2")], case.tensor("w")[0, 0]
+    maps, weight = [case.array("x1"), case.array("x2")], case.array("w")[0, 0]
     (y,), _ = Elefusion().forward(maps, [weight], Context())
     compare = Comparer(case)
     compare.field("y", y)
     if case.has("dx1"):
         note = "dx1, dx2, dw: the original's formulas, kept in original_formulas.py"
         fields = ("dx1", "dx2", "dw")
-        for field, actual in zip(fields, sum_w_backward(*maps, case.tensor("dzdy"))):
+        for field, actual in zip(fields, sum_w_backward(*maps, case.array("dzdy"))):
             compare.field(field, actual, note=note)
     return compare.found
 
@@ -166,9 +169,9 @@ def check_sum_w(case: Case) -> list[Comparison]:
 @checks("Mul")
 def check_mul(case: Case) -> list[Comparison]:
     """A window of several planes; it was run backward with y for the derivative by y."""
-    layer = Eltwise(constant=case.tensor("window_sub")[0])
-    (y,), saved = layer.forward([case.tensor("x_sub")], [], Context())
-    (der,), _ = layer.backward([None], [], [case.tensor("y_sub")], saved, Context())
+    layer = Eltwise(constant=case.array("window_sub")[0])
+    (y,), saved = layer.forward([case.array("x_sub")], [], Context())
+    (der,), _ = layer.backward([None], [], [case.array("y_sub")], saved, Context())
     compare = Comparer(case)
     compare.field("y_sub", y)
     compare.field("dx_sub", der)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import UNKNOWN, DagNN, ReceptiveField
+from dagnet import UNKNOWN, DagNN, ReceptiveField, to_device
 from layers import LRN
 from matlab_import.settings import python_name
 
@@ -41,13 +41,14 @@ def _matching(folder: GoldenFolder, layers: list[str], by: Any) -> Iterator[tupl
         raise GoldenError(f"no file of the folder holds the network with layers {layers}")
 
 
-def _evaluate(net: DagNN, inputs: dict[str, Any], names: list[str]) -> DagNN:
+def _evaluate(net: DagNN, inputs: dict[str, Any], names: list[str], device: str) -> DagNN:
     """A copy of the network in test mode, evaluated with the variables ``names`` kept."""
     net = net.copy()
     net.mode = "test"
+    net.move(device)
     for name in names:
         net.get_var(name).precious = True
-    net.eval({name: np.asarray(a, np.float32) for name, a in inputs.items()})
+    net.eval({name: to_device(np.asarray(a, np.float32), device) for name, a in inputs.items()})
     return net
 
 
@@ -67,7 +68,7 @@ def check_dagnn_probe(case: Case) -> list[Comparison]:
             )
         outputs = [f for f in case.arrays if f not in SIAMFC_INPUTS and f in variables]
         inputs = {SIAMFC_INPUTS[f]: case.tensor(f) for f in SIAMFC_INPUTS}
-        net = _evaluate(net, inputs, outputs)
+        net = _evaluate(net, inputs, outputs, case.folder.device)
         for name in outputs:
             value = net.get_var(name).value
             found.append(relative(f"{name} {where}", value, case.tensor(name), SINGLE))
@@ -87,7 +88,7 @@ def check_simplenn_probe(case: Case) -> list[Comparison]:
         found.append(same(f"variables {where}", _names(net)[1], variables))
         found.append(same(f"parameters {where}", _names(net)[2], case.option("dagParams")))
         given = variables[0]
-        values = _evaluate(net, {given: case.tensor(given)}, variables)
+        values = _evaluate(net, {given: case.tensor(given)}, variables, case.folder.device)
         bound, note = SINGLE, ""
         for record in net.layers:
             (name,) = record.outputs
@@ -108,7 +109,7 @@ def _from_variable(case: Case, net: DagNN, given: str, where: str) -> list[Compa
     """What the layers behind the variable ``given`` make of the original's own value of it."""
     names = [r.outputs[0] for r in net.layers]
     behind = names[names.index(given) + 1 :]
-    values = _evaluate(net, {given: case.tensor(given)}, behind)
+    values = _evaluate(net, {given: case.tensor(given)}, behind, case.folder.device)
     return [
         relative(f"{n} from {given} {where}", values.get_var(n).value, case.tensor(n), SINGLE)
         for n in behind

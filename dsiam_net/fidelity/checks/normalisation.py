@@ -23,15 +23,16 @@ FAST_POW = 3e-3
 @checks("vl_nnbnorm")
 def check_bnorm(case: Case) -> list[Comparison]:
     """Training mode, the same with its moments handed back, and with given moments."""
-    x, dzdy = case.tensor("x"), case.tensor("dzdy")
-    multipliers, biases, given = case.vector("g"), case.vector("b"), case.matrix("mg")
+    x, dzdy = case.array("x"), case.array("dzdy")
+    arrays = (case.vector("g"), case.vector("b"), case.matrix("mg"), case.matrix("m"))
+    multipliers, biases, given, moments = (case.on_device(a) for a in arrays)
     layer = BatchNorm(epsilon=case.option("epsilon"))
     params = [multipliers, biases, given]
     compare = Comparer(case)
 
     (y,), saved = layer.forward([x], params, Context())
     (der_x,), der_params = layer.backward([x], params, [dzdy], saved, Context())
-    again = batch_norm_backward(x, multipliers, dzdy, case.matrix("m"))
+    again = batch_norm_backward(x, multipliers, dzdy, moments)
     compare.field("y", y)
     compare.field("m", saved)
     for field, actual in zip(("dx", "dg", "db", "dm"), (der_x, *der_params), strict=True):
@@ -58,9 +59,9 @@ def check_bnorm(case: Case) -> list[Comparison]:
 def check_normalize(case: Case) -> list[Comparison]:
     """Against exact powers where the case has them, else against the approximate ones."""
     layer = LRN(param=case.option("param"))
-    x = case.tensor("x")
+    x = case.array("x")
     (y,), saved = layer.forward([x], [], Context())
-    (der_x,), _ = layer.backward([x], [], [case.tensor("dzdy")], saved, Context())
+    (der_x,), _ = layer.backward([x], [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     compare.present("y_exact", y)
     compare.present("dx_exact", der_x)
@@ -89,8 +90,8 @@ def check_normalize_lp(case: Case) -> list[Comparison]:
         else:
             raise GoldenError(f"no option {name!r} of vl_nnnormalizelp is known")
     layer = NormalizeLp(**settings)
-    (y,), norms = layer.forward([case.tensor("x")], [], Context())
-    (der_x,), _ = layer.backward([case.tensor("x")], [], [case.tensor("dzdy")], norms, Context())
+    (y,), norms = layer.forward([case.array("x")], [], Context())
+    (der_x,), _ = layer.backward([case.array("x")], [], [case.array("dzdy")], norms, Context())
     compare = Comparer(case)
     compare.field("y", y)
     compare.present("n", norms)
@@ -109,9 +110,9 @@ def check_norm_offset(case: Case) -> list[Comparison]:
 
 
 def _check_with_param(case: Case, layer: Layer) -> list[Comparison]:
-    x = case.tensor("x")
+    x = case.array("x")
     (y,), saved = layer.forward([x], [], Context())
-    (der_x,), _ = layer.backward([x], [], [case.tensor("dzdy")], saved, Context())
+    (der_x,), _ = layer.backward([x], [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)
     compare.field("dx", der_x)

@@ -27,10 +27,10 @@ from ..registry import checks
 @checks("vl_nnrelu")
 def check_relu(case: Case) -> list[Comparison]:
     leak = float(case.option("leak", 0.0) or 0.0)
-    y = relu(case.tensor("x"), leak)
+    y = relu(case.array("x"), leak)
     compare = Comparer(case)
     compare.field("y", y)
-    compare.field("dx", relu_backward(y, case.tensor("dzdy"), leak))
+    compare.field("dx", relu_backward(y, case.array("dzdy"), leak))
     return compare.found
 
 
@@ -42,7 +42,7 @@ def check_sigmoid(case: Case) -> list[Comparison]:
 @checks("vl_nndropout")
 def check_dropout(case: Case) -> list[Comparison]:
     """With the original's mask, whose values are compared with those that ours take."""
-    x, mask, dzdy = (case.tensor(field) for field in ("x", "mask", "dzdy"))
+    x, mask, dzdy = (case.array(field) for field in ("x", "mask", "dzdy"))
     compare = Comparer(case)
     compare.field("mask", (mask > 0) * x.dtype.type(1 / (1 - case.option("rate"))))
     compare.field("y", dropout(x, mask))
@@ -57,8 +57,8 @@ def check_softmax(case: Case) -> list[Comparison]:
 
 def _check_plain(case: Case, layer: Layer) -> list[Comparison]:
     """A layer of one input whose backward does without it."""
-    (y,), saved = layer.forward([case.tensor("x")], [], Context())
-    (der_x,), _ = layer.backward([None], [], [case.tensor("dzdy")], saved, Context())
+    (y,), saved = layer.forward([case.array("x")], [], Context())
+    (der_x,), _ = layer.backward([None], [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)
     compare.field("dx", der_x)
@@ -66,7 +66,7 @@ def _check_plain(case: Case, layer: Layer) -> list[Comparison]:
 
 
 def _scores_and_labels(case: Case) -> tuple[Any, Any]:
-    x, c = case.tensor("x"), case.tensor("c")
+    x, c = case.array("x"), case.array("c")
     return x, c.reshape(-1) if c.size == len(x) else c  # one label an image, or one a cell
 
 
@@ -86,7 +86,7 @@ def check_loss(case: Case) -> list[Comparison]:
     if kind not in LOSSES:
         raise GoldenError(f"no loss {kind!r} is known; known are {', '.join(sorted(LOSSES))}")
     x, c = _scores_and_labels(case)
-    weights = case.tensor("instanceWeights") if case.has("instanceWeights") else None
+    weights = case.array("instanceWeights") if case.has("instanceWeights") else None
     compare = Comparer(case)
     compare.field("y", loss(x, c, kind, weights))
     compare.field("dx", loss_backward(x, c, case.option("dzdy", 1), kind, weights))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dagnet import Context
+from dagnet import Context, asnumpy
 from layers import BilinearSampler, ROIPooling
 
 from ..compare import Comparer, Comparison, relative
@@ -21,10 +21,10 @@ def check_roi_pooling(case: Case) -> list[Comparison]:
         subdivisions=case.option("subdivisions"),
         transform=case.option("transform", 1),
     )
-    x = case.tensor("x")
-    rois = case.matlab("rois").reshape(5, -1, order="F").T
+    x = case.array("x")
+    rois = case.on_device(case.matlab("rois").reshape(5, -1, order="F").T)
     (y,), saved = layer.forward([x, rois], [], Context())
-    (der_x, _), _ = layer.backward([x, rois], [], [case.tensor("dzdy")], saved, Context())
+    (der_x, _), _ = layer.backward([x, rois], [], [case.array("dzdy")], saved, Context())
     compare = Comparer(case)
     compare.field("y", y)
     compare.field("dx", der_x)
@@ -35,21 +35,21 @@ def check_roi_pooling(case: Case) -> list[Comparison]:
 def check_bilinear_sampler(case: Case) -> list[Comparison]:
     """Grids are 2 x H x W x N; where the CPU code errs they are such that the layer does too."""
     layer = BilinearSampler()
-    x, grid = case.tensor("x"), _grid(case, "grid")
+    x, grid = case.array("x"), _grid(case, "grid")
     original = bilinear_sampler_cpu_grid(grid, x.shape[2:])
-    inputs = [x, original]
+    inputs = [x, case.on_device(original)]
     (y,), saved = layer.forward(inputs, [], Context())
-    ders, _ = layer.backward(inputs, [], [case.tensor("dzdy")], saved, Context())
+    ders, _ = layer.backward(inputs, [], [case.array("dzdy")], saved, Context())
     lost = np.isnan(original).any(axis=1)
     note = "above and left of the features the original's bounds, kept in original_formulas.py"
     compare = Comparer(case)
     compare.field("y", y, note=note if lost.any() else "")
     compare.field("dx", ders[0])
     compare.add(relative("dgrid", ders[1], _grid(case, "dgrid"), compare.allowed))
-    (exact,), _ = layer.forward([x, grid], [], Context())
+    (exact,), _ = layer.forward([x, case.on_device(grid)], [], Context())
     inside = np.broadcast_to(~lost[:, None], exact.shape)
     where = "y where the original's bounds hold"
-    compare.add(relative(where, exact[inside], case.tensor("y")[inside], compare.allowed))
+    compare.add(relative(where, asnumpy(exact)[inside], case.tensor("y")[inside], compare.allowed))
     return compare.found
 
 

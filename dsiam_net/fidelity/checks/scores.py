@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dagnet import Context
+from dagnet import Context, asnumpy
 from layers import CenterThresholdError, MaxScoreError, find_peak
 
 from ...boxes import get_axis_aligned_bb
@@ -17,7 +17,7 @@ from ..registry import checks
 
 @checks("centerThrErr/precision_auc", "centerThrErr")
 def check_center_thr_err(case: Case) -> list[Comparison]:
-    x, label = case.tensor("x"), case.vector("label")
+    x, label = case.array("x"), case.on_device(case.vector("label"))
     compare = Comparer(case, 0.0)
     if case.has("positions"):
         compare.field("positions", find_peak(x)[label > 0] + 1)
@@ -31,14 +31,15 @@ def check_center_thr_err(case: Case) -> list[Comparison]:
     (y,), _ = layer.forward([x, label], [], Context())
     layer.update_statistics([x, label], [y])
     compare.field("out", y)
-    compare.field("average", np.asarray(layer.average), DOUBLE)
-    compare.field("numAveraged", np.asarray(layer.num_averaged))
+    compare.field("average", asnumpy(layer.average), DOUBLE)
+    compare.field("numAveraged", asnumpy(layer.num_averaged))
     return compare.found
 
 
 @checks("max_score_err")
 def check_max_score_err(case: Case) -> list[Comparison]:
-    (y,), _ = MaxScoreError().forward([case.tensor("x"), case.vector("label")], [], Context())
+    inputs = [case.array("x"), case.on_device(case.vector("label"))]
+    (y,), _ = MaxScoreError().forward(inputs, [], Context())
     compare = Comparer(case, 0.0)
     compare.field("y", y)
     return compare.found

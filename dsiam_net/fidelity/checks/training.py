@@ -15,9 +15,11 @@ from dagnet import (
     TrainOptions,
     TrainState,
     accumulate_gradients,
+    asnumpy,
     loss_averages,
     relative_error,
 )
+from dagnet.backend import tree_to_device
 
 from ...branches import cast_params, siamfc_branch
 from ...siamfc import add_losses, make_siamfc
@@ -153,6 +155,8 @@ def run(golden: GoldenFile, dtype: type) -> dict[tuple[int, str], dict[str, Any]
     options = plan.options
     sub_batches = int(options.get("numSubBatches", 1))
     net = make_net(plan, dtype)
+    device = golden.folder.device
+    net.move(device)
     training = TrainOptions(
         exp_dir=".",
         learning_rate=options["learningRate"],
@@ -165,18 +169,23 @@ def run(golden: GoldenFile, dtype: type) -> dict[tuple[int, str], dict[str, Any]
         for part in range(sub_batches):
             net.accumulate_param_ders = part > 0
             images = list(range(plan.images))[part::sub_batches]
-            net.eval(batch(plan, dtype, step - 1, images), {"objective": 1})
-        values = {name: net.get_var(name).value for name in VALUES}
-        ders = {f"der_{name}": net.get_var(name).der for name in ("score", "a_feat", "b_feat")}
-        found[step, "vars"] = values | ders | {"der_exemplar_sub": net.get_var("exemplar").der}
+            inputs = batch(plan, dtype, step - 1, images)
+            net.eval(tree_to_device(inputs, device), {"objective": 1})
+        values = {name: asnumpy(net.get_var(name).value) for name in VALUES}
+        ders = {
+            f"der_{name}": asnumpy(net.get_var(name).der) for name in ("score", "a_feat", "b_feat")
+        }
+        found[step, "vars"] = (
+            values | ders | {"der_exemplar_sub": asnumpy(net.get_var("exemplar").der)}
+        )
         found[step, "stats"] = loss_averages({}, net)
-        found[step, "der"] = {p.name: p.der.copy() for p in net.params}
+        found[step, "der"] = {p.name: asnumpy(p.der).copy() for p in net.params}
         accumulate_gradients(net, state, training, epoch=1)
-        found[step, "val"] = {p.name: p.value for p in net.params}
-        found[step, "mom"] = dict(state.solver_state)
+        found[step, "val"] = {p.name: asnumpy(p.value) for p in net.params}
+        found[step, "mom"] = tree_to_device(state.solver_state, "cpu")
     net.mode = "test"
-    net.eval(batch(plan, dtype, 0, list(range(plan.images))))
-    found[0, "test"] = {name: net.get_var(name).value for name in ("score", "objective")}
+    net.eval(tree_to_device(batch(plan, dtype, 0, list(range(plan.images))), device))
+    found[0, "test"] = {name: asnumpy(net.get_var(name).value) for name in ("score", "objective")}
     return found
 
 

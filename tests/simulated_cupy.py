@@ -1,0 +1,335 @@
+"""A stand-in for CuPy that computes with NumPy and is as strict as CuPy: GPU code without a GPU.
+
+Arrays of the "device" are a type of their own. What fails on a card fails here: an operand, an
+argument or an index that is a NumPy array, ``np.asarray`` of a device array, a function that CuPy
+lacks, an argument that its function does not take (``cupy_functions.json`` has the names of
+CuPy 14.2's functions and of their arguments, read with ``inspect``). What makes the host wait for
+the card is counted by ``transfers``: values that are fetched, ``float`` and ``bool`` of an array,
+a mask as an index. What it cannot show is CUDA itself: kernels, streams, memory, other rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+FUNCTIONS = json.loads(Path(__file__).with_name("cupy_functions.json").read_text())
+UFUNC_OPTIONS = ("out", "dtype", "casting")
+UFUNC_METHODS = ("accumulate", "at", "outer", "reduce", "reduceat")
+# Functions that take arrays of the host: they carry them to the device.
+UPLOADS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+# The number of what they return depends on values, so the host has to wait for these.
+WAITING = ("nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress")
+# CuPy's ways to add to cells named twice, which are methods of its arrays.
+SCATTER = {"scatter_add": np.add, "scatter_max": np.maximum, "scatter_min": np.minimum}
+
+
+@dataclass
+class Transfers:
+    """How often the host waited for the device (``to_host``) and sent arrays to it."""
+
+    to_host: int = 0
+    to_device: int = 0
+
+
+transfers = Transfers()
+
+
+class ndarray:
+    """An array of the device: a NumPy array that only functions of the device may touch."""
+
+    __slots__ = ("_host",)
+    __array_priority__ = 100
+    __hash__ = None
+
+    def __init__(self, host: np.ndarray):
+        self._host = host
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct "
+            "a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        function = getattr(module(), ufunc.__name__)
+        return (function if method == "__call__" else getattr(function, method))(*inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return getattr(module(), function.__name__)(*args, **kwargs)
+
+    def __getattr__(self, name):
+        described = FUNCTIONS["ndarray"].get(name)
+        if described is None:
+            raise AttributeError(f"CuPy's arrays have no attribute {name!r}")
+        if name in SCATTER:
+            return lambda cells, value: SCATTER[name].at(self._host, bare(cells), bare(value))
+        value = getattr(self._host, name)
+        if described == "value":
+            return wrap(value) if isinstance(value, np.ndarray) else value
+        return Function(f"ndarray.{name}", value, described)
+
+    def get(self, stream=None, order="C", out=None, blocking=True) -> np.ndarray:
+        transfers.to_host += 1
+        return self._host.copy()
+
+    def set(self, arr, stream=None):
+        transfers.to_device += 1
+        self._host[...] = arr
+
+    def item(self):
+        return self.get().item()
+
+    def tolist(self):
+        return self.get().tolist()
+
+    def __float__(self):
+        return float(self.get())
+
+    def __int__(self):
+        return int(self.get())
+
+    def __index__(self):
+        return operator.index(self.get())
+
+    def __complex__(self):
+        return complex(self.get())
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def __len__(self):
+        return len(self._host)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self._host)))
+
+    def __repr__(self):
+        return f"simulated {self._host!r}"
+
+    def __getitem__(self, place):
+        if _has_mask(place):
+            transfers.to_host += 1
+        return wrap(self._host[_index(place)])
+
+    def __setitem__(self, place, value):
+        if isinstance(value, np.ndarray) and value.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        if _has_mask(place) and np.ndim(bare(value)):
+            transfers.to_host += 1
+        self._host[_index(place)] = bare(value)
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce__(self):
+        return wrap, (self.get(),)
+
+
+ndarray.__module__ = "cupy"
+
+
+def _index(place: Any) -> Any:
+    """CuPy takes arrays of the host as indices, and sends them over."""
+    parts = place if isinstance(place, tuple) else (place,)
+    transfers.to_device += sum(isinstance(p, (np.ndarray, list)) for p in parts)
+    return bare(place, host_allowed=True)
+
+
+def _has_mask(place: Any) -> bool:
+    parts = place if isinstance(place, tuple) else (place,)
+    return any(isinstance(p, ndarray) and p.dtype == bool for p in parts)
+
+
+def bare(value: Any, host_allowed: bool = False) -> Any:
+    """What NumPy computes with: device arrays, in containers too, as their arrays."""
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, np.ndarray) and not host_allowed:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, (tuple, list)):
+        return type(value)(bare(v, host_allowed) for v in value)
+    if isinstance(value, dict):
+        return {name: bare(v, host_allowed) for name, v in value.items()}
+    return value
+
+
+def wrap(value: Any) -> Any:
+    """Results of NumPy as arrays of the device; a number of an array has no axes there."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return ndarray(np.asarray(value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(wrap(v) for v in value)
+    return value
+
+
+class Function:
+    """One of CuPy's functions: it takes no arrays of the host and returns none."""
+
+    def __init__(self, name: str, function: Any, described: Any):
+        self.name, self._function, self._described = name, function, described
+        self.__name__ = name.rpartition(".")[2]
+
+    def __call__(self, *args, **kwargs):
+        described = UFUNC_OPTIONS if self._described == "ufunc" else self._described
+        if described != "any" and (unknown := set(kwargs) - set(described)):
+            raise TypeError(f"{self.name} of CuPy has no arguments {sorted(unknown)}")
+        # ``blocking`` and the like are about the device alone.
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("blocking", "stream")}
+        uploads = self.__name__ in UPLOADS
+        if uploads and isinstance(args[0], np.ndarray):
+            transfers.to_device += 1
+        if self.__name__ in WAITING:
+            transfers.to_host += 1
+        result = self._function(*bare(args, uploads), **bare(kwargs))
+        if kwargs.get("out") is not None:
+            return kwargs["out"]
+        if uploads and result is args[0]:
+            # An array of the host and its copy on a device never share memory.
+            result = result.copy()
+        return wrap(result)
+
+    def __getattr__(self, name):
+        if self._described != "ufunc" or name not in UFUNC_METHODS:
+            raise AttributeError(f"{self.name} of CuPy has no {name!r}")
+        return Function(f"{self.name}.{name}", getattr(self._function, name), "any")
+
+
+class Library:
+    """A module of CuPy: NumPy's or SciPy's of the same name, with CuPy's functions alone."""
+
+    def __init__(self, name: str, original: Any, parts: dict[str, Any] | None = None):
+        self.__name__ = name
+        self._original, self._described = original, FUNCTIONS[name]
+        self.__dict__.update(parts or {})
+
+    def __getattr__(self, name):
+        described = self._described.get(name)
+        if described is None:
+            raise AttributeError(f"{self.__name__} has no attribute {name!r}")
+        value = getattr(self._original, name)
+        return value if described in ("type", "value") else Function(name, value, described)
+
+
+class CUDARuntimeError(RuntimeError):
+    """CuPy's error of the driver."""
+
+
+def module() -> Any:
+    """The simulated ``cupy`` that is installed."""
+    return sys.modules["cupy"]
+
+
+def _modules() -> dict[str, Any]:
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1)
+    )
+    tricks = Library("cupy.lib.stride_tricks", np.lib.stride_tricks)
+    cupy = Library(
+        "cupy",
+        np,
+        {
+            "ndarray": ndarray,
+            "cuda": cuda,
+            "linalg": Library("cupy.linalg", np.linalg),
+            "random": Library("cupy.random", np.random),
+            "lib": SimpleNamespace(stride_tricks=tricks),
+            "asnumpy": lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a),
+        },
+    )
+    fft = Library("cupyx.scipy.fft", scipy.fft)
+    cupyx, within = ModuleType("cupyx"), ModuleType("cupyx.scipy")
+    cupyx.scipy, within.fft = within, fft
+    return {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": within, "cupyx.scipy.fft": fft}
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[Transfers]:
+    """Within the block ``import cupy`` gives the simulation; yields its count, set to 0."""
+    modules = _modules()
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    transfers.to_host = transfers.to_device = 0
+    try:
+        yield transfers
+    finally:
+        for name, old in before.items():
+            if old is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = old
+
+
+def _binary(symbol: str, ufunc: str) -> None:
+    def forward(self, other):
+        return getattr(module(), ufunc)(self, other)
+
+    def reflected(self, other):
+        return getattr(module(), ufunc)(other, self)
+
+    def inplace(self, other):
+        getattr(module(), ufunc)(self, other, out=self)
+        return self
+
+    setattr(ndarray, f"__{symbol}__", forward)
+    setattr(ndarray, f"__r{symbol}__", reflected)
+    setattr(ndarray, f"__i{symbol}__", inplace)
+
+
+for _symbol, _ufunc in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "true_divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
+    "matmul": "matmul",
+}.items():
+    _binary(_symbol, _ufunc)
+
+
+def _compare(symbol: str, ufunc: str) -> None:
+    setattr(ndarray, f"__{symbol}__", lambda self, other: getattr(module(), ufunc)(self, other))
+
+
+for _symbol, _ufunc in {
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}.items():
+    _compare(_symbol, _ufunc)
+
+
+def _unary(symbol: str, ufunc: str) -> None:
+    setattr(ndarray, f"__{symbol}__", lambda self: getattr(module(), ufunc)(self))
+
+
+for _symbol, _ufunc in {
+    "neg": "negative",
+    "pos": "positive",
+    "abs": "absolute",
+    "invert": "invert",
+}.items():
+    _unary(_symbol, _ufunc)
