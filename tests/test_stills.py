@@ -1,5 +1,7 @@
 """Tests of ``python -m dsiam_net.data images`` and what it is made of."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from dsiam_net.preparation.still_boxes import (
     StillLimits,
     choose_boxes,
     random_squares,
+    read_coco_boxes,
     read_segmentations,
     read_text_boxes,
     read_xml_boxes,
@@ -170,6 +173,60 @@ def test_text_has_a_box_a_line(tmp_path):
         path.write_text(content)
         with pytest.raises(SequenceError, match=text):
             read_text_boxes(path)
+
+
+def coco(path, **changes):
+    """A file of COCO's instances: three boxes of a.png, one of them a crowd's, none of b.png."""
+    boxes = [
+        ([10, 20, 30, 20], 0),
+        ([0.5, 1, 25, 24.25], 0),
+        ([0, 0, 40, 40], 1),
+        ([3, 3, 0, 9], 0),
+    ]
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 9, "file_name": "b.png"}],
+        "annotations": [
+            {"image_id": 7, "bbox": box, "iscrowd": crowd, "category_id": 1} for box, crowd in boxes
+        ],
+    }
+    path.write_text(json.dumps({**content, **changes}))
+    return path
+
+
+def test_boxes_of_coco_count_from_one_without_crowds(tmp_path):
+    found = read_coco_boxes(coco(tmp_path / "instances.json"))
+    np.testing.assert_array_equal(found["a.png"], [[11, 21, 30, 20], [1.5, 2, 25, 24.25]])
+    assert found["b.png"].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": None},
+        {"annotations": [{"image_id": 8, "bbox": [1, 2, 3, 4]}]},
+        {"annotations": [{"image_id": 7, "bbox": [1, 2, 3]}]},
+        {"annotations": [{"image_id": 7}]},
+    ],
+)
+def test_what_is_none_of_cocos_files_is_refused(tmp_path, changes):
+    with pytest.raises(SequenceError, match="expected COCO's instances"):
+        read_coco_boxes(coco(tmp_path / "instances.json", **changes))
+
+
+def test_with_instances_only_the_images_that_they_name_are_taken(tmp_path, rng, capsys):
+    folder = tmp_path / "images"
+    for name in ("train/a", "b", "c"):
+        write_image(folder / f"{name}.png", rng)
+    file = coco(tmp_path / "instances.json")
+    assert [(s.name, s.kind) for s in find_stills(folder, [file])] == [
+        ("b", "coco"), ("train/a", "coco"),
+    ]  # fmt: skip
+    arguments = ["images", str(folder), "--coco", str(file), "--out", str(tmp_path / "out")]
+    main([*arguments, "--jobs", "1"])
+    assert "coco: 2 images, 2 targets" in capsys.readouterr().out
+    other = coco(tmp_path / "other.json", images=[{"id": 7, "file_name": "z.png"}])
+    with pytest.raises(SequenceError, match=r"none of its 3 images is named in .*other\.json"):
+        find_stills(folder, [other])
 
 
 def test_segmentations_of_bsds_are_read(tmp_path):

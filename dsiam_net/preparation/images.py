@@ -30,6 +30,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="OUT", type=Path, required=True, help="crops are written to OUT/crops"
     )
     parser.add_argument(
+        "--coco",
+        metavar="JSON",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="files of COCO's instances with the images' boxes; images that none of them names "
+        "are left out",
+    )
+    parser.add_argument(
         "--per-image", type=int, default=5, metavar="N", help="targets of an image, at most"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of targets")
@@ -85,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         min_texture=options.min_texture,
         max_overlap=options.max_overlap,
     )
-    stills = find_stills(options.dir)
+    stills = find_stills(options.dir, options.coco)
     with tqdm(desc="images", unit="image", total=len(stills), disable=None) as bar:
         found = still_tracks(
             stills,

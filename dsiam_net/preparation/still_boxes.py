@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -203,6 +204,38 @@ def read_text_boxes(path: Path) -> np.ndarray:
     except ValueError as exc:
         raise SequenceError(f"{path}: expected x, y, w, h in each line ({exc})") from exc
     return _valid(np.array(rows, np.float64).reshape(-1, 4), path)
+
+
+def read_coco_boxes(path: Path) -> dict[str, np.ndarray]:
+    """Boxes (N, 4), 1-based, of each image that a file of COCO's instances names, by that name.
+
+    COCO counts from 0 and writes ``x, y, w, h`` with fractions; crowds (``iscrowd``) are no
+    targets, nor are boxes without an area.
+
+    Raises
+    ------
+    SequenceError
+        If the file cannot be read, or is no such file.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        boxes: dict[str, list] = {name: [] for name in names.values()}
+        for annotation in content["annotations"]:
+            x, y, w, h = (float(v) for v in annotation["bbox"])
+            if not annotation.get("iscrowd") and w > 0 and h > 0:
+                boxes[names[annotation["image_id"]]].append((x + 1, y + 1, w, h))
+    except OSError as exc:
+        raise SequenceError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise SequenceError(
+            f"{path}: expected COCO's instances, images with id and file_name, annotations with "
+            f"image_id and bbox ({type(exc).__name__}: {exc})"
+        ) from exc
+    return {
+        name: _valid(np.array(rows, np.float64).reshape(-1, 4), path)
+        for name, rows in boxes.items()
+    }
 
 
 def _valid(boxes: np.ndarray, path: Path) -> np.ndarray:

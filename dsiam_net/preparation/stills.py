@@ -18,6 +18,7 @@ from .still_boxes import (
     StillLimits,
     choose_boxes,
     random_squares,
+    read_coco_boxes,
     read_segmentations,
     read_text_boxes,
     read_xml_boxes,
@@ -27,6 +28,8 @@ from .still_boxes import (
 # What boxes are made of, and where it stands for the image FOLDER/NAME.jpg: beside it, or in a
 # folder that has the place of the images' folder (images/train/1.jpg, groundTruth/train/1.mat).
 SEGMENTS, ANNOTATION, TEXT, SQUARES = "segments", "xml", "text", "squares"
+# One file for all images, which is given.
+COCO = "coco"
 BESIDE = {SEGMENTS: ".mat", ANNOTATION: ".xml", TEXT: ".txt"}
 FOLDERS = {
     "images": {SEGMENTS: "groundTruth"},
@@ -45,24 +48,35 @@ class Still:
         Path from the folder given, without suffix, with ``/``.
     path : Path
     kind : str
-        ``segments``, ``xml``, ``text`` or ``squares``.
+        ``segments``, ``xml``, ``text``, ``coco`` or ``squares``.
     boxes : Path or None
         None for squares.
+    listed : array (N, 4) or None
+        The boxes themselves, where one file has those of many images (``coco``).
     """
 
     name: str
     path: Path
     kind: str
     boxes: Path | None
+    listed: np.ndarray | None = None
 
 
-def find_stills(folder: Path) -> list[Still]:
+def find_stills(folder: Path, coco: Sequence[Path] = ()) -> list[Still]:
     """All images below a folder, in order, each with what says where its targets are.
+
+    Parameters
+    ----------
+    folder : Path
+    coco : sequence of Path
+        Files of COCO's instances. They are asked first, for an image's path below the folder and
+        for its bare name; where there are any, images that none of them names are left out.
 
     Raises
     ------
     SequenceError
-        If there is no folder, or no image in it.
+        If there is no folder, no image in it, a file of instances cannot be read, or none of
+        them names an image of the folder.
     """
     if not folder.is_dir():
         raise SequenceError(f"{folder}: expected a folder of images, and there is none")
@@ -70,12 +84,21 @@ def find_stills(folder: Path) -> list[Still]:
     if not paths:
         raise SequenceError(f"{folder}: expected images, received a folder without any")
     names = Counter(str(path.with_suffix("")) for path in paths)
+    listed = {name: (file, boxes) for file in coco for name, boxes in read_coco_boxes(file).items()}
     stills = []
     for path in paths:
         unique = names[str(path.with_suffix(""))] == 1
         name = (path.with_suffix("") if unique else path).relative_to(folder).as_posix()
-        kind, boxes = _boxes_of(path, folder)
-        stills.append(Still(name, path, kind, boxes))
+        if not coco:
+            stills.append(Still(name, path, *_boxes_of(path, folder)))
+        elif found := listed.get(path.relative_to(folder).as_posix()) or listed.get(path.name):
+            stills.append(Still(name, path, COCO, *found))
+    if not stills:
+        raise SequenceError(
+            f"{folder}: none of its {len(paths)} images is named in "
+            f"{', '.join(str(file) for file in coco)}; the first one there is "
+            f"{next(iter(listed), 'missing')}"
+        )
     return stills
 
 
@@ -140,7 +163,10 @@ def _read_boxes(still: Still, shape: tuple[int, int], limits: StillLimits) -> np
                     f"the image has, received {segmentation.shape[0]}x{segmentation.shape[1]}"
                 )
         return np.concatenate([segment_boxes(s, limits) for s in segmentations])
-    boxes = (read_xml_boxes if still.kind == ANNOTATION else read_text_boxes)(still.boxes)
+    if still.kind == COCO:
+        boxes = still.listed
+    else:
+        boxes = (read_xml_boxes if still.kind == ANNOTATION else read_text_boxes)(still.boxes)
     height, width = shape
     area = boxes[:, 2] * boxes[:, 3] / (height * width)
     last = boxes[:, :2] + boxes[:, 2:] - 1
