@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,10 @@ class StoredTrack:
         if not files or not len(files) == len(frames) == len(positions) == len(sizes):
             raise ValueError("files, frames, positions and sizes must be lists of one length")
         texts = [str(entry[key]) for key in ("name", "video", "folder")]
+        for name in (texts[-1], *files):
+            path = PurePath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{name!r} lies outside the store")
         return cls(*texts, files, frames, positions, sizes)
 
 

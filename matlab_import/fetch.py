@@ -21,9 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagnet import DagNNError, atomic_write
+from dagnet import DagNNError, atomic_write, explain_writing, lock_folder
+
+from .errors import MatFileError
+from .limits import most_bytes
+from .mat_file import read_mat
 
 _BLOCK = 1 << 18  # bytes
+_MOST = 1 << 31  # bytes of a download, four times those of the largest network
 _SECONDS = 30.0  # without an answer
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 # An answer to a request for what lies behind the end of a file.
@@ -131,21 +136,27 @@ def fetch(
     ------
     FetchError
         Without a connection, if the server refuses, if the connection breaks (what is there stays,
-        for the next run), or if the size or the MD5 sum is another than it should be.
+        for the next run), if the size or the MD5 sum is another than it should be, or, where the
+        authors publish no sum, if what came is no whole ``.mat`` file.
+    FolderInUseError
+        If another run downloads into the folder.
+    OutputError
+        If it cannot be written to.
     """
     folder = Path(folder)
     path = folder / source.file
     if path.is_file():
         return path, _digest(path, "sha256")
-    folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{source.file}.part"
-    _download(source, part, make_bar)
-    _check(source, part)
-    if source.member is None:
-        os.replace(part, path)
-    else:
-        _extract(source, part, path)
-        part.unlink()
+    with lock_folder(folder), explain_writing(part):
+        _download(source, part, make_bar)
+        _check(source, part)
+        if source.member is None:
+            _check_network(source, part)
+            os.replace(part, path)
+        else:
+            _extract(source, part, path)
+            part.unlink()
     return path, _digest(path, "sha256")
 
 
@@ -175,6 +186,8 @@ def _download(source: Source, part: Path, make_bar: MakeBar) -> None:
             raise FetchError(
                 _advice(source, f"expected {source.size:,} bytes, the server offers {total:,}")
             )
+        if total is not None and total > _MOST:
+            raise FetchError(_advice(source, f"the server offers {total:,} bytes"))
         with part.open("ab" if there else "wb") as stream, make_bar(there, total) as bar:
             found = there + _copy(answer, stream, bar, source)
     if total is not None and found < total:
@@ -202,6 +215,8 @@ def _copy(answer: Any, stream: Any, bar: Any, source: Source) -> int:
             stream.write(block)
             bar.update(len(block))
             count += len(block)
+            if count > _MOST:
+                raise FetchError(_advice(source, f"the server sends more than {_MOST:,} bytes"))
     except http.client.IncompleteRead as exc:
         stream.write(exc.partial)
         count += len(exc.partial)
@@ -224,8 +239,22 @@ def _check(source: Source, part: Path) -> None:
         raise FetchError(_advice(source, f"expected MD5 {source.md5}, received {found}"))
 
 
+def _check_network(source: Source, file: Path) -> None:
+    """Refuse what is no whole ``.mat`` file, such as a page that asks to sign in; sums of the
+    authors are checked by then."""
+    if source.md5 is None and source.file.endswith(".mat"):
+        try:
+            read_mat(file)
+        except MatFileError as exc:
+            file.unlink()
+            raise FetchError(_advice(source, str(exc))) from exc
+
+
 def _extract(source: Source, archive: Path, path: Path) -> None:
-    """Write the archive's member of this name, in whatever folder it is, to ``path``."""
+    """Write the archive's member of this name, in whatever folder it is, to ``path``.
+
+    No name in the archive is one of a file that is written.
+    """
     try:
         with zipfile.ZipFile(archive) as content:
             names = [n for n in content.namelist() if n.split("/")[-1] == source.member]
@@ -237,8 +266,14 @@ def _extract(source: Source, archive: Path, path: Path) -> None:
                         f"{', '.join(content.namelist()) or 'nothing'}",
                     )
                 )
-            with content.open(names[0]) as member, atomic_write(path) as stream:
+            size = content.getinfo(names[0]).file_size
+            if size > most_bytes(archive.stat().st_size):
+                raise FetchError(_advice(source, f"{names[0]} would unpack to {size:,} bytes"))
+            unpacked = path.with_name(f"{path.name}.unpacked")
+            with content.open(names[0]) as member, atomic_write(unpacked) as stream:
                 shutil.copyfileobj(member, stream)
+        _check_network(source, unpacked)
+        os.replace(unpacked, path)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
         archive.unlink()
         raise FetchError(_advice(source, f"expected a zip archive ({exc})")) from exc

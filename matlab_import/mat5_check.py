@@ -3,19 +3,20 @@
 SciPy trusts what a file says of itself: a damaged type or size can make it read outside its tables
 or ask for all memory, which ends the process. So the skeleton of the file is walked first. Every
 data element must have a known type and lie inside the element around it, compressed data must
-unpack with the right checksum, and an array must be as large as it says. The layout is in
-MathWorks' "MAT-File Format", chapter 1.
+unpack with the right checksum and to no more than so small a file can hold, and an array must be
+as large as it says. The layout is in MathWorks' "MAT-File Format", chapter 1.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from .limits import most_bytes, unpack
 
 _HEADER_SIZE = 128
 _TAG_SIZE = 8
@@ -33,6 +34,8 @@ _MISSING_CHARS = 1024
 
 # Deeper nesting than any network has; what claims it is damage.
 _MOST_LEVELS = 100
+# Structs without fields take no room in the file, and some in memory.
+_MOST_EMPTY = 1 << 16
 
 
 class _Element(NamedTuple):
@@ -44,9 +47,12 @@ def check_mat5(path: Path) -> None:
     """Raise ValueError or zlib.error if the elements of the file do not fit together."""
     content = memoryview(np.memmap(path, np.uint8, "r"))
     order = "<" if content[126:_HEADER_SIZE] == b"IM" else ">"
+    most = most_bytes(len(content))
     for element in _elements(content[_HEADER_SIZE:], order, padded=False):
         if element.kind == _COMPRESSED:
-            unpacked = memoryview(zlib.decompress(element.data))
+            unpacked = memoryview(unpack(element.data, most))
+            # SciPy has the arrays of all elements in memory at once.
+            most -= len(unpacked)
             for inner in _elements(unpacked, order):
                 _check(inner, order, 1)
         else:
@@ -117,7 +123,7 @@ def _check_content(class_number: int, count: int, content: list[_Element], order
         if length < 1 and len(content[1].data):
             raise ValueError(f"names of fields of length {length}")
         fields = len(content[1].data) // length if length > 0 else 0
-        fits = len(content) - 2 == count * fields
+        fits = len(content) - 2 == count * fields and (fields > 0 or count <= _MOST_EMPTY)
     elif class_number == _CELL:
         fits = len(content) == count
     elif class_number == _CHAR:

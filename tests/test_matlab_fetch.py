@@ -12,14 +12,25 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import scipy.io
 
+from dagnet import FolderInUseError, lock_folder
 from mat_networks import small_network
 from mat_writers import write_mat5
 from matlab_import import load_network
 from matlab_import.__main__ import main
 from matlab_import.fetch import SOURCES, FetchError, Source, fetch
 
-CONTENT = np.random.default_rng(5).bytes(700_000)
+
+def mat_file(values):
+    """The bytes of a ``.mat`` file."""
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, {"values": values})
+    return stream.getvalue()
+
+
+# The header and the names take 192 bytes.
+CONTENT = mat_file(np.random.default_rng(5).integers(0, 256, 700_000 - 192, dtype=np.uint8))
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -196,10 +207,11 @@ def archive(**members):
 
 
 def test_a_file_is_taken_out_of_its_archive(source, server, tmp_path):
-    server.files["/all.zip"] = archive(net=b"right", other=b"wrong")
+    right = mat_file(np.ones(3))
+    server.files["/all.zip"] = archive(net=right, other=b"wrong")
     zipped = replace(source, url=server.url("all.zip"), member="net.mat")
     path, digest = fetch(zipped, tmp_path, Bar)
-    assert path.read_bytes() == b"right" and digest == hashlib.sha256(b"right").hexdigest()
+    assert path.read_bytes() == right and digest == hashlib.sha256(right).hexdigest()
     assert [p.name for p in tmp_path.iterdir()] == ["net.mat"]
 
 
@@ -238,3 +250,50 @@ def test_the_addresses_are_those_of_the_authors():
     for source in SOURCES.values():
         assert re.match(r"https?://(www\.robots\.ox\.ac\.uk|www\.vlfeat\.org|bit\.ly)/", source.url)
         assert source.file.endswith(".mat") and source.page.startswith("http")
+
+
+def test_what_is_no_whole_mat_file_is_refused_and_put_away(source, server, tmp_path):
+    page = b"<!DOCTYPE html><html>Please sign in to the network of this hotel</html>"
+    for content in (page, CONTENT[: len(CONTENT) // 2]):
+        server.files["/net.mat"] = content
+        with pytest.raises(FetchError, match=r"expected a MATLAB \.mat file.*download net\.mat by"):
+            fetch(source, tmp_path, Bar)
+        assert not list(tmp_path.iterdir())
+    server.files["/net.mat"] = CONTENT
+    assert fetch(source, tmp_path, Bar)[0].read_bytes() == CONTENT
+
+
+def test_more_than_any_network_has_is_refused(source, server, tmp_path, monkeypatch):
+    monkeypatch.setattr("matlab_import.fetch._MOST", 1000)
+    with pytest.raises(FetchError, match="the server offers 700,"):
+        fetch(source, tmp_path, Bar)
+    monkeypatch.setattr("matlab_import.fetch._place", lambda answer, there: (0, None))
+    with pytest.raises(FetchError, match="the server sends more than 1,000 bytes"):
+        fetch(source, tmp_path, Bar)
+
+
+def test_a_second_download_into_a_folder_is_refused(source, tmp_path):
+    with lock_folder(tmp_path), pytest.raises(FolderInUseError, match="is in use by process"):
+        fetch(source, tmp_path, Bar)
+
+
+def packed(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as content:
+        for name, data in members.items():
+            content.writestr(name, data)
+    return stream.getvalue()
+
+
+def test_an_archive_writes_nothing_outside_the_folder_and_has_an_end(source, server, tmp_path):
+    name = "../../../net.mat"
+    server.files["/net.zip"] = packed({name: CONTENT, "/etc/x": b"1", "../y": b"2"})
+    inside = replace(source, url=server.url("net.zip"), member="net.mat")
+    folder = tmp_path / "a" / "b"
+    assert fetch(inside, folder, Bar)[0] == folder / "net.mat"
+    assert [p for p in sorted(tmp_path.rglob("*")) if p.is_file()] == [folder / "net.mat"]
+    (folder / "net.mat").unlink()
+    server.files["/net.zip"] = packed({"net.mat": bytes(100_000_000)})
+    with pytest.raises(FetchError, match=r"net\.mat would unpack to 100,000,000 bytes"):
+        fetch(inside, folder, Bar)
+    assert not (folder / "net.mat").exists()

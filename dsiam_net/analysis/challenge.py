@@ -77,6 +77,8 @@ def parse_entrants(text: str) -> list[Entrant]:
                     f"trackers: expected {', '.join(TRACKERS)}, {OPENCV_PREFIX}NAME, NAME=FILE or "
                     f"a file that is there, received {name!r}"
                 )
+        if Path(name).name != name:
+            raise ValueError(f"trackers: {name!r} is the name of files, and cannot be a path")
         if name in (e.name for e in entrants):
             raise ValueError(f"trackers: {name!r} is there twice")
         entrants.append(Entrant(name, file if equals else None))
