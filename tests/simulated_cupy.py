@@ -81,7 +81,12 @@ class ndarray:
 
     def get(self, stream=None, order="C", out=None, blocking=True) -> np.ndarray:
         transfers.to_host += 1
-        return self._host.copy()
+        if out is None:
+            return self._host.copy()
+        if out.shape != self._host.shape or out.dtype != self._host.dtype:
+            raise TypeError(f"out must be {self._host.shape} {self._host.dtype}, as the array is")
+        out[...] = self._host
+        return out
 
     def set(self, arr, stream=None):
         transfers.to_device += 1

@@ -27,7 +27,7 @@ class Member(Communicator):
         return Sum(self._team, self.rank, array, len(self.sent))
 
     def broadcast(self, array):
-        return self._team.gather(self.rank, array.copy())[0].copy()
+        return self._team.gather(self.rank, array)[0].copy()
 
     def broadcast_bytes(self, content):
         return self._team.gather(self.rank, content)[0]

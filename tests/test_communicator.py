@@ -16,7 +16,10 @@ from dagnet import (
     DagNNError,
     NonFiniteError,
     StopTraining,
+    asnumpy,
+    get_array_module,
     load_checkpoint,
+    to_device,
     train_dag,
 )
 from dagnet.checkpoint import PARTIAL
@@ -24,7 +27,8 @@ from dagnet.communicator import SINGLE, broadcast_tree
 from dagnet.fused_sums import FusedSums, completion_order
 from layers import BatchNorm, Conv, DropOut, Loss, ReLU, XCorr
 from layers.chain import FeatureChain
-from team import run_team
+from simulated_cupy import installed
+from team import Member, Sum, run_team
 from toy_training import C, X, bytes_of, get_batch, options, toy_net
 
 
@@ -522,6 +526,69 @@ def test_the_shorter_of_two_features_is_handed_over_too(rng):
     (found,) = run_team(1, work)
     for name, der in expected.items():
         assert np.array_equal(found[name], der), name
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_derivatives_of_a_device_go_by_the_host_or_directly(host):
+    """What MPI is given are arrays of the host, or of the device where it can take them."""
+
+    class DeviceSum(Sum):
+        def __init__(self, team, rank, array, number):
+            super().__init__(team, rank, array.get(), number)
+            self.place = array
+
+        def wait(self):
+            super().wait()
+            self.place[...] = to_device(self.array, "gpu")
+
+    class DeviceMember(Member):
+        def empty(self, count, dtype, device):
+            assert device == "gpu"
+            array = super().empty(count, dtype, device)
+            return array if host else to_device(array, "gpu")
+
+        def start_sum(self, array):
+            assert (type(array) is np.ndarray) == host
+            if host:
+                return super().start_sum(array)
+            self.sent.append(len(array))
+            return DeviceSum(self._team, self.rank, array, len(self.sent))
+
+    with installed():
+        net = chain()
+        net.move("gpu")
+        everything = [ders_of(net, seed) for seed in range(2)]
+
+        def work(member):
+            member.__class__ = DeviceMember
+            server = FusedSums(net, member, 2200)
+            for name, der in everything[member.rank].items():
+                if name != "f2" or member.rank:
+                    server.push(name, to_device(der, "gpu"))
+            server.sync()
+            return {p.name: server.pull(p.name) for p in net.params}
+
+        for found in run_team(2, work):
+            for name, total in found.items():
+                expected = everything[1][name] + (everything[0][name] if name != "f2" else 0)
+                assert get_array_module(total).__name__ == "cupy"
+                np.testing.assert_allclose(asnumpy(total), expected, rtol=1e-12)
+
+
+def test_training_on_a_device_is_that_on_the_host(tmp_path):
+    def make():
+        net = start()
+        net.move("gpu")
+        return net
+
+    def get(indexes, mode, epoch):
+        batch = get_batch(indexes, mode, epoch).inputs
+        return Batch({name: to_device(value, "gpu") for name, value in batch.items()})
+
+    expected, _ = alone(tmp_path / "alone", 2, num_epochs=2)
+    with installed():
+        for net, _ in train(tmp_path, 2, num_epochs=2, make=make, get=get):
+            assert asnumpy(value(net, "w")) == pytest.approx(value(expected, "w"), rel=1e-12)
 
 
 # One process
