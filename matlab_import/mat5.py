@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from scipy.io.matlab import MatlabObject as OldStyleObject
 
 from .errors import MatFileError
 from .mat5_check import check_mat5
-from .values import Cell, MatlabObject, StructArray
+from .values import MOST_SPARSE, Cell, MatlabObject, StructArray
 
 
 def read_mat5(path: Path) -> dict[str, Any]:
@@ -80,6 +81,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, OldStyleObject):
         return MatlabObject(str(value.classname))
     if scipy.sparse.issparse(value):
+        if math.prod(value.shape) > MOST_SPARSE:
+            raise ValueError(f"a sparse matrix of size {value.shape}, to be read as a full one")
         value.check_format(full_check=True)  # toarray would write where the indices say
         return value.toarray()
     if value.dtype.names is not None:

@@ -253,8 +253,10 @@ def _values(struct: Mapping[str, Any]) -> dict[str, Any]:
         if is_empty(value):
             values[name] = None
             continue
-        if not isinstance(value, np.ndarray):
-            raise MatFileError(f"parameter {name!r}: expected an array, found {kind(value)}")
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+            raise MatFileError(
+                f"parameter {name!r}: expected an array of real numbers, found {kind(value)}"
+            )
         try:
             values[name] = converters.get(name, by_shape)(value)
         except MatFileError as exc:

@@ -103,15 +103,15 @@ def _with_crop_size(normalization: dict[str, Any]) -> dict[str, Any]:
     Older files give the image size and, in ``border``, by how much more is read and cut off.
     """
     given = [normalization.get(name) for name in ("imageSize", "border")]
-    if "cropSize" in normalization or not all(map(_are_positive, given)):
+    if "cropSize" in normalization or not all(map(_are_sizes, given)):
         return normalization
     size, border = np.ravel(given[0])[:2], np.ravel(given[1])
-    if border.size not in (1, size.size):
+    if border.size not in (1, size.size) or not np.all(size + border):
         return normalization
     return {**normalization, "cropSize": (size / (size + border)).reshape(1, -1)}
 
 
-def _are_positive(value: Any) -> bool:
+def _are_sizes(value: Any) -> bool:
     """Whether a value in Python form is a number or an array, of nothing below 0; sizes are."""
     if not isinstance(value, (int, float, np.generic, np.ndarray)):
         return False

@@ -29,6 +29,9 @@ import numpy as np
 
 from .errors import MatFileError
 
+# A sparse matrix becomes a full one, of at most as many elements (128 MiB); no network has one.
+MOST_SPARSE = 1 << 24
+
 
 @dataclass(frozen=True)
 class MatlabObject:
