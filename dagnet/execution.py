@@ -70,6 +70,8 @@ class Evaluation:
             record.forward_time = record.backward_time = None
         self.kept_for_backward = self._find_kept() if der_outputs else set()
         self.workers = self._count_workers()
+        # What most layers are told is the same: it is made once.
+        self.contexts: dict[Any, Context] = {}
 
     # Forward
 
@@ -164,11 +166,36 @@ class Evaluation:
 
     def _forward_context(self, unit: Unit, params: list, keep: bool) -> Context:
         random = unit.block.random
+        if unit.family is None and not random:
+            context = self.contexts.get(keep)
+            if context is None:
+                context = self.contexts[keep] = Context(mode=self.net.mode, derivatives=keep)
+            return context
         return Context(
             mode=self.net.mode,
             rng=np.random.default_rng([self.entropy, unit.layers[0]]) if random else None,
             derivatives=keep,
             shared=self._shared(unit, params),
+        )
+
+    def _backward_context(
+        self, place: int, unit: Unit, params: list, needs: tuple[bool, ...]
+    ) -> Context:
+        weights = tuple([self.weights[v] for v in unit.inputs])
+        if unit.family is None and not any([weight is not None for weight in weights]):
+            key = needs, unit.uses
+            context = self.contexts.get(key)
+            if context is None:
+                context = Context(mode=self.net.mode, needs=needs, weights=weights, uses=unit.uses)
+                self.contexts[key] = context
+            return context
+        return Context(
+            mode=self.net.mode,
+            needs=needs,
+            weights=weights,
+            uses=unit.uses,
+            shared=self._shared(unit, params),
+            rest=self._rest(place, unit),
         )
 
     def _shared(self, unit: Unit, params: list) -> Any:
@@ -227,8 +254,8 @@ class Evaluation:
             for parameter in net.params:
                 parameter.der = None
         tasks = [place for place in reversed(self.order) if place in self.saved]
-        self.wanted = self._find_wanted()
-        self.weights = self._find_weights()
+        self.wanted = self._noted("wanted", self._find_wanted)
+        self.weights = self._noted("weights", self._find_weights)
         self.hold_on = hold_on
         self._make_sums(tasks, given)
         written = {v: place for place in tasks for v in self.units[place].outputs}
@@ -274,11 +301,14 @@ class Evaluation:
             source = task if unit.family is None else ("family", unit.family)
             for i, p in enumerate(unit.params):
                 users.setdefault(p, []).append((source, i))
+        # One thread alone needs no lock for each.
+        lock = self.lock if self.workers == 1 else None
         self.variable_sums = {
-            v: OrderedSum(sources, given.get(v)) for v, sources in readers.items()
+            v: OrderedSum(sources, given.get(v), lock=lock) for v, sources in readers.items()
         }
         self.param_sums = {
-            p: OrderedSum(sources, self.net.params[p].der) for p, sources in users.items()
+            p: OrderedSum(sources, self.net.params[p].der, lock=lock)
+            for p, sources in users.items()
         }
         for family, places in members.items():
             self.families[family].expect(places)
@@ -288,7 +318,7 @@ class Evaluation:
         saved = self.saved.pop(place)
         sums = [self.variable_sums.get(v) for v in unit.outputs]
         ders = [None if total is None else total.total for total in sums]
-        if all(der is None for der in ders):
+        if not any([der is not None for der in ders]):
             self._bring_inputs(place, unit, [None] * len(unit.inputs))
             self._bring_params(place, unit, [None] * len(unit.params), None)
             return
@@ -299,18 +329,11 @@ class Evaluation:
             self.variable_sums.pop(v, None)
         del sums
         start = time.perf_counter()
-        needs = tuple(self.wanted[v] for v in unit.inputs)
+        needs = tuple([self.wanted[v] for v in unit.inputs])
         try:
             if unit.recompute:
                 saved = self._recall(unit, inputs, params)
-            context = Context(
-                mode=self.net.mode,
-                needs=needs,
-                weights=tuple(self.weights[v] for v in unit.inputs),
-                uses=unit.uses,
-                shared=self._shared(unit, params),
-                rest=self._rest(place, unit),
-            )
+            context = self._backward_context(place, unit, params, needs)
             der_inputs, der_params = unit.block.backward(inputs, params, ders, saved, context)
             _check_count("derivatives by inputs", der_inputs, unit.inputs)
             if unit.family is None:
@@ -383,6 +406,16 @@ class Evaluation:
         """
         observed = self.net.params[p].train_method == "average" and self.net.mode == "normal"
         return der * uses if observed and der is not None else der
+
+    def _noted(self, what: str, find: Callable[[], list]) -> list:
+        """What ``find`` returns; it follows from the plan, and is kept with it, unless units were
+        taken apart."""
+        if len(self.units) != len(self.plan.units):
+            return find()
+        key = what, self.net.conserve_memory, frozenset(self.late)
+        if key not in self.plan.notes:
+            self.plan.notes[key] = find()
+        return self.plan.notes[key]
 
     def _find_wanted(self) -> list[bool]:
         """Whether anybody reads the derivative by each variable.

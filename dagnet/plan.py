@@ -103,6 +103,8 @@ class Plan:
         Expected memory of variables, derivatives and what layers keep, at its height, in single
         precision; NaN where the sizes of variables are not known. Parameters, and what a layer
         needs while it runs, come on top.
+    notes : dict
+        What evaluations found out that follows from the plan.
     """
 
     units: list[Unit]
@@ -115,6 +117,7 @@ class Plan:
     types: dict[int, str] = field(repr=False)
     layer_bytes: float = float("nan")
     peak_bytes: float = float("nan")
+    notes: dict[Any, list] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def order(self) -> list[int]:

@@ -208,35 +208,45 @@ class OrderedSum:
     add : function, optional
         ``add(total, term)`` returns the sum of two terms and may write to its first argument,
         which is a term. By default arrays are added, and no term is written to.
+    lock : threading.Lock, optional
+        One for many sums, where one thread alone adds; by default each sum has its own.
     """
+
+    __slots__ = ("_add", "_early", "_lock", "_next", "_owned", "_sources", "_total")
 
     def __init__(
         self,
         sources: Sequence[Hashable],
         start: Any = None,
         add: Callable[[Any, Any], Any] | None = None,
+        lock: Any = None,
     ):
-        self._sources = list(sources)
+        self._sources = sources
         self._add = add
         self._next = 0
-        self._early: dict[Hashable, Any] = {}
+        # Terms that wait for earlier ones; made when the first comes early.
+        self._early: dict[Hashable, Any] | None = None
         self._total = start
         self._owned = False
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
 
     def add(self, source: Hashable, term: Any) -> bool:
         """Bring the term of ``source``; True if the sum is complete with it."""
         with self._lock:
-            if not self._early and self._sources[self._next : self._next + 1] == [source]:
+            sources = self._sources
+            if not self._early and self._next < len(sources) and sources[self._next] == source:
                 # The usual case: nobody came early.
-                self._take(term)
+                if term is not None:
+                    self._take(term)
                 self._next += 1
-                return self._next == len(self._sources)
+                return self._next == len(sources)
+            if self._early is None:
+                self._early = {}
             self._early[source] = term
-            while self._next < len(self._sources) and self._sources[self._next] in self._early:
-                self._take(self._early.pop(self._sources[self._next]))
+            while self._next < len(sources) and sources[self._next] in self._early:
+                self._take(self._early.pop(sources[self._next]))
                 self._next += 1
-            return self._next == len(self._sources)
+            return self._next == len(sources)
 
     def _take(self, term: Any) -> None:
         if term is None:
