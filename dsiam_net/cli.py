@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from dagnet import DagNNError, __version__, memory_shortage
 from dagnet.communicator import Communicator
-from dagnet.mpi import abort, choose_gpu, join, launched_rank
+from dagnet.mpi import abort, choose_gpu, join, launched_rank, launched_size
 
 # Exit status of a command that was given something it cannot work with.
 USAGE_ERROR = 2
@@ -130,7 +130,9 @@ def _all_or_none() -> Iterator[None]:
             abort(exc.code if isinstance(exc.code, int) else 1)
         raise
     except BaseException:
-        traceback.print_exc()
+        if launched_size() > 1:
+            # The interpreter does not come to print it.
+            traceback.print_exc()
         abort(1)
         raise
 

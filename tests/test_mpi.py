@@ -368,6 +368,17 @@ def test_a_run_of_one_process_does_not_import_mpi4py():
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
+def test_an_error_of_the_program_itself_is_told_once(mpiexec):
+    code = "from dsiam_net.cli import *; run_command(lambda _: {}[join_workers().rank])"
+    for words in ([], [mpiexec, "-n", "1"]):
+        run = subprocess.run(
+            [*words, sys.executable, "-c", code],
+            **{"capture_output": True, "text": True, "env": ENVIRONMENT, "timeout": LONGEST},
+        )
+        assert run.returncode == 1
+        assert run.stderr.count("KeyError: 0") == 1
+
+
 def test_without_mpi4py_several_processes_do_not_begin(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(Exception, match=r"2 processes were started.*pip install 'dsiam\[mpi\]'"):
