@@ -166,30 +166,26 @@ class Evaluation:
 
     def _forward_context(self, unit: Unit, params: list, keep: bool) -> Context:
         random = unit.block.random
-        if unit.family is None and not random:
-            context = self.contexts.get(keep)
-            if context is None:
-                context = self.contexts[keep] = Context(mode=self.net.mode, derivatives=keep)
-            return context
-        return Context(
+        common = unit.family is None and not random
+        if common and keep in self.contexts:
+            return self.contexts[keep]
+        context = Context(
             mode=self.net.mode,
             rng=np.random.default_rng([self.entropy, unit.layers[0]]) if random else None,
             derivatives=keep,
             shared=self._shared(unit, params),
         )
+        if common:
+            self.contexts[keep] = context
+        return context
 
-    def _backward_context(
-        self, place: int, unit: Unit, params: list, needs: tuple[bool, ...]
-    ) -> Context:
+    def _backward_context(self, place: int, unit: Unit, params: list, needs: tuple) -> Context:
         weights = tuple([self.weights[v] for v in unit.inputs])
-        if unit.family is None and not any([weight is not None for weight in weights]):
-            key = needs, unit.uses
-            context = self.contexts.get(key)
-            if context is None:
-                context = Context(mode=self.net.mode, needs=needs, weights=weights, uses=unit.uses)
-                self.contexts[key] = context
-            return context
-        return Context(
+        common = unit.family is None and not any([weight is not None for weight in weights])
+        key = needs, unit.uses
+        if common and key in self.contexts:
+            return self.contexts[key]
+        context = Context(
             mode=self.net.mode,
             needs=needs,
             weights=weights,
@@ -197,6 +193,9 @@ class Evaluation:
             shared=self._shared(unit, params),
             rest=self._rest(place, unit),
         )
+        if common:
+            self.contexts[key] = context
+        return context
 
     def _shared(self, unit: Unit, params: list) -> Any:
         """What the unit's family shares."""
@@ -408,9 +407,8 @@ class Evaluation:
         return der * uses if observed and der is not None else der
 
     def _noted(self, what: str, find: Callable[[], list]) -> list:
-        """What ``find`` returns; it follows from the plan, and is kept with it, unless units were
-        taken apart."""
-        if len(self.units) != len(self.plan.units):
+        """What ``find`` returns, kept with the plan that it follows from."""
+        if len(self.units) != len(self.plan.units):  # some were taken apart
             return find()
         key = what, self.net.conserve_memory, frozenset(self.late)
         if key not in self.plan.notes:
