@@ -34,6 +34,7 @@ from .net import DagNN
 from .parameter_server import ParameterServer
 from .read_ahead import ReadAhead
 from .records import LayerRecord, Parameter, Variable
+from .requirements import require
 from .scheduling import share
 from .shortage import memory_shortage
 from .simplenn import from_simple_nn
@@ -116,6 +117,7 @@ __all__ = [
     "register_layer",
     "registered_layers",
     "relative_error",
+    "require",
     "save_checkpoint",
     "share",
     "simple_nn",

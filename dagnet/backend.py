@@ -7,7 +7,7 @@ imported only when a caller brings a CuPy array or asks for the device ``'gpu'``
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 from types import ModuleType
@@ -114,6 +114,21 @@ def constant_like(array: Any, make: Callable[..., np.ndarray], *arguments: Any) 
 @lru_cache(maxsize=256)
 def _constant(device: int, make: Callable[..., np.ndarray], arguments: tuple) -> Any:
     return sys.modules["cupy"].asarray(make(*arguments))
+
+
+def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
+    """Arrays of real numbers in host memory; those of a device come by one transfer."""
+    xp = get_array_module(*arrays)
+    if xp is np:
+        return [np.asarray(array) for array in arrays]
+    parts = [xp.asarray(array) for array in arrays]
+    together = asnumpy(xp.concatenate([part.ravel().astype(np.float64) for part in parts]))
+    ends = np.cumsum([part.size for part in parts])
+    # Double precision, in which they travel, holds what they were.
+    return [
+        flat.reshape(part.shape).astype(part.dtype)
+        for flat, part in zip(np.split(together, ends[:-1]), parts)
+    ]
 
 
 def asnumpy(array: Any) -> np.ndarray:

@@ -33,6 +33,7 @@ from .family import Family, Rest
 from .layer import Context
 from .plan import Plan, Unit, take_apart
 from .records import LayerRecord
+from .requirements import noting
 from .scheduling import OrderedSum, run_tasks
 from .values import Values, draw_entropy, spread
 
@@ -140,7 +141,11 @@ class Evaluation:
         start = time.perf_counter()
         keep = self.computing_derivative and not unit.recompute
         try:
-            outputs, saved = self._forward(unit, inputs, params, keep)
+            if net.device == "cpu":
+                outputs, saved = self._forward(unit, inputs, params, keep)
+            else:
+                with noting(net.requirements, net.layers[unit.layers[0]]):
+                    outputs, saved = self._forward(unit, inputs, params, keep)
             _check_count("outputs", outputs, unit.outputs)
             unit.block.update_statistics(inputs, outputs)
         except Exception as exc:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from . import storage
-from .backend import check_device, to_device, tree_to_device
+from .backend import check_device, fetch, to_device, tree_to_device
 from .errors import CheckpointError, DagNNError, LayerError
 from .execution import Evaluation, LateInputs
+from .explaining import explain
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
 from .layer import Layer, layer_class
@@ -21,6 +22,7 @@ from .parameter_server import ParameterServer
 from .plan import Plan, make_plan
 from .printing import print_network
 from .records import Variable
+from .requirements import Requirement
 
 FORMAT = "dagnet.DagNN"
 # Written by dagnet.checkpoint: a network with the state of its training.
@@ -67,6 +69,10 @@ class DagNN(Graph):
         self.parameter_server: ParameterServer | None = None
         self.rng = np.random.default_rng(0)
         self.workers: int | None = None
+        # Of the last evaluation, on a device: conditions that nobody has looked at yet, and
+        # values that were fetched.
+        self.requirements: list[Requirement] = []
+        self._fetched: dict[str, np.ndarray] = {}
         # Variables whose values came late in the last evaluation.
         self.late_variables: list[Variable] = []
         self._mode = "normal"
@@ -157,6 +163,7 @@ class DagNN(Graph):
         for variable in [v for v in self.vars if v.fanin] + self.late_variables:
             variable.value = None
         self.late_variables = []
+        self._fetched = {}
         for name, value in inputs.items():
             self.get_var(name).value = value
         what = self._plan(
@@ -166,6 +173,38 @@ class DagNN(Graph):
         evaluation.forward(late_inputs)
         if der_outputs:
             evaluation.backward(hold_on)
+
+    def fetch(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Values of variables in host memory.
+
+        Those of a device come by one transfer, and with them what layers required of their
+        values there; what was fetched is kept until the next evaluation.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name is not a variable's.
+        ShapeError, LayerError
+            If a value was not what a layer required (``dagnet.require``).
+        """
+        names = list(names)
+        missing = [name for name in dict.fromkeys(names) if name not in self._fetched]
+        noted, self.requirements = self.requirements, []
+        values = [self.get_var(name).value for name in missing]
+        found = fetch([requirement.holds for requirement in noted] + values)
+        for requirement, holds in zip(noted, found):
+            if not holds:
+                raise explain(requirement.complain(), requirement.record, [], [], "forward")
+        self._fetched |= zip(missing, found[len(noted) :])
+        return {name: self._fetched[name] for name in names}
+
+    def check_values(self) -> None:
+        """Look at what layers required of values in evaluations on a device; errors as ``fetch``.
+
+        On the CPU it was looked at in the evaluation.
+        """
+        if self.requirements:
+            self.fetch(())
 
     def plan(
         self,

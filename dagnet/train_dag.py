@@ -328,9 +328,13 @@ class _Loop:
             callback.after_update(net)
 
     def _check_losses(self, epoch: int) -> None:
-        for name in self.options.der_outputs:
-            value = self.net.get_var(name).value
-            if not bool(get_array_module(value).isfinite(value).all()):
+        # All numbers that a step leaves, by one transfer: the figures are made of them too.
+        net, asked = self.net, list(self.options.der_outputs)
+        numbers = [v.name for v in net.vars if v.precious and getattr(v.value, "size", 0) == 1]
+        values = net.fetch([*asked, *numbers])
+        for name in asked:
+            value = values[name]
+            if not np.isfinite(value).all():
                 found = float(value.reshape(())) if value.size == 1 else "not finite everywhere"
                 raise NonFiniteError(
                     f"{name} is {found} in epoch {epoch}, step {self.state.step + 1}: no parameter "

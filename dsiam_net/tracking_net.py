@@ -136,7 +136,7 @@ class TrackingNet:
             inputs[f"template{level}"] = template
             inputs |= {f"{role}{level}": self.filters[f"{role}{level}"] for role in "vw"}
         self.search.eval(inputs)
-        return asnumpy(self.search.get_var(SCORE).value)[:, 0]
+        return self.search.fetch([SCORE])[SCORE][:, 0]
 
     def learn(
         self,

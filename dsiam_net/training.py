@@ -14,7 +14,6 @@ from dagnet import (
     Context,
     DagNN,
     GetBatch,
-    asnumpy,
     get_array_module,
     to_device,
 )
@@ -232,8 +231,8 @@ def center_shifts(center_jitter: float, frames: int, key: Sequence[int]) -> np.n
 def figure(net: DagNN, name: str) -> float:
     """Sum over the frames of ``objective``, ``errdisp`` or ``errmax`` in the last evaluation."""
     frames = range(1, net.meta["unrolled"]["frames"] + 1)
-    values = [net.get_var(f"{name}{t}").value for t in frames]
-    return float(asnumpy(get_array_module(*values).stack(values).sum(dtype=np.float64)))
+    values = net.fetch(f"{name}{t}" for t in frames).values()
+    return float(np.stack(list(values)).sum(dtype=np.float64))
 
 
 def frame_stats(stats: dict, net: DagNN, communicator: Communicator = SINGLE) -> dict:
@@ -245,6 +244,8 @@ def frame_stats(stats: dict, net: DagNN, communicator: Communicator = SINGLE) ->
     frames = net.meta["unrolled"]["frames"]
     own = None
     if net.get_var("objective1").value is not None:
+        # All at once, for one transfer from a device.
+        net.fetch(f"{name}{t}" for name in FIGURES for t in range(1, frames + 1))
         own = {n: figure(net, n) / (1 if n == "objective" else frames) for n in FIGURES}
     parts = [part for part in communicator.exchange(own) if part is not None]
     last = {name: sum(part[name] for part in parts) / len(parts) for name in FIGURES}

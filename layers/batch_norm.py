@@ -12,12 +12,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dagnet import ElementWise, ShapeError, get_array_module, register_layer
+from dagnet import ElementWise, ShapeError, get_array_module, register_layer, require
 
 from .kernels import Kernel, choose, register
 from .kernels.windows import check_der_y, check_features
 
 MOMENTS = ("batch", "stored")
+UNTRAINED = (
+    "stored moments [mean, sigma] must have a positive sigma in every channel; zeros mean that "
+    "they were never trained (NaN, that training diverged). Train in mode 'normal' first, or load "
+    "trained moments"
+)
 
 
 def _over_plane(channels: Any) -> Any:
@@ -163,12 +168,8 @@ def _checked(x: Any, multipliers: Any, biases: Any = None, moments: Any = None) 
                 param=place,
             )
         checked.append(array.astype(x.dtype, copy=False))
-    if moments is not None and not bool((moments[:, 1] > 0).all()):
-        raise ValueError(
-            "stored moments [mean, sigma] must have a positive sigma in every channel; zeros mean "
-            "that they were never trained (NaN, that training diverged). Train in mode 'normal' "
-            "first, or load trained moments"
-        )
+    if moments is not None:
+        require(moments[:, 1] > 0, lambda: ValueError(UNTRAINED))
     return checked
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dagnet import ShapeError, asnumpy, get_array_module, register_layer, to_device
+from dagnet import ShapeError, asnumpy, get_array_module, register_layer, require, to_device
 
 from .averaged_loss import AveragedLoss
 from .loss_functions import LOSSES, LossFunction, check_loss_name
@@ -64,12 +64,13 @@ def label_map(x: Any, labels: Any, classes: bool = False) -> Any:
         labels = xp.broadcast_to(labels.reshape(-1, 1, 1, 1), shape)
     if classes:
         known = (labels >= 0) & (labels <= channels) & (labels == xp.floor(labels))
-        if not bool(known.all()):
-            wrong = float(labels[~known][0])
-            raise ValueError(
+        require(
+            known,
+            lambda: ValueError(
                 f"labels must be classes from 1 to {channels} (the first channel is class 1), or "
-                f"0 for cells to leave out, received {wrong:g}"
-            )
+                f"0 for cells to leave out, received {float(labels[~known][0]):g}"
+            ),
+        )
     return labels
 
 

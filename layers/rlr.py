@@ -15,7 +15,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dagnet import Layer, ShapeError, Size, get_array_module, get_fft_module, register_layer
+from dagnet import (
+    Layer,
+    ShapeError,
+    Size,
+    get_array_module,
+    get_fft_module,
+    register_layer,
+    require,
+)
 
 from .geometry import WHOLE_PLANE
 from .spectrum import (
@@ -248,12 +256,14 @@ class RLR(Layer):
 
     def _lambda(self, params: Any, dtype: Any) -> Any:
         value = scalar_param(params[0], 0, "lambda", dtype)
-        if not value > 0:
-            raise ShapeError(
+        require(
+            value > 0,
+            lambda: ShapeError(
                 f"lambda must be greater than 0, received {float(value)}: without it the filter "
                 "divides by a power spectrum that can vanish",
                 param=0,
-            )
+            ),
+        )
         return value
 
     def _scale(self, x_shape: tuple[int, ...]) -> float:

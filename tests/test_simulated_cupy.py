@@ -1,12 +1,13 @@
 """Tests of the stand-in for CuPy: what CuPy refuses it refuses, and waiting is counted."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 
-from dagnet import asnumpy, get_array_module, to_device
-from dsiam_net.training import clip_batch
+from dagnet import ShapeError, asnumpy, get_array_module, to_device
+from dsiam_net.training import clip_batch, frame_stats
 from dsiam_net.unrolled import objectives
 from simulated_cupy import installed
 from tiny import smooth_clip, tiny_unrolled
@@ -116,3 +117,36 @@ def test_a_training_step_on_the_device_is_that_of_the_cpu(rng):
     for name, der in ders["cpu"].items():
         scale = max(np.abs(der).max(), 1e-6)
         assert np.abs(ders["gpu"][name] - der).max() < 1e-8 * scale, name
+
+
+def test_a_step_is_waited_for_once(rng):
+    """What the figures of a step need, and what layers require of values, comes together."""
+    with installed() as transfers:
+        net = tiny_unrolled(rng, np.float64)
+        net.move("gpu")
+        batch = clip_batch(net, [smooth_clip(rng)], np.float64)
+        for _ in range(2):
+            before = dataclasses.replace(transfers)
+            net.eval(batch.inputs, dict.fromkeys(objectives(net), 1), late_inputs=batch.late_inputs)
+            assert len(net.requirements) == 4 * 3  # a lambda each: V and W, two features, frames
+            frame_stats({}, net)
+            waited = transfers.to_host - before.to_host
+        # The second time: the first has made the plan, which looks at settings.
+        assert waited == 1 and not net.requirements
+
+
+def test_what_a_layer_requires_is_told_with_the_figures(rng):
+    with installed():
+        net = tiny_unrolled(rng, np.float64)
+        net.get_param("w_lambda").value[...] = -1.0
+        net.move("gpu")
+        batch = clip_batch(net, [smooth_clip(rng)], np.float64)
+        net.eval(batch.inputs, late_inputs=batch.late_inputs)
+        with pytest.raises(ShapeError, match=r"'w_lambda': lambda must be greater than 0.*-1"):
+            net.check_values()
+        net.check_values()  # it was told
+    net = tiny_unrolled(rng, np.float64)
+    net.get_param("w_lambda").value[...] = -1.0
+    batch = clip_batch(net, [smooth_clip(rng)], np.float64)
+    with pytest.raises(ShapeError, match="lambda must be greater than 0"):
+        net.eval(batch.inputs, late_inputs=batch.late_inputs)
