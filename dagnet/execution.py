@@ -35,6 +35,7 @@ from .plan import Plan, Unit, take_apart
 from .records import LayerRecord
 from .requirements import noting
 from .scheduling import OrderedSum, run_tasks
+from .sources import Sources, find_sources
 from .values import Values, draw_entropy, spread
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Evaluation:
         self.entropy = draw_entropy(net.rng)
         for record in net.layers:
             record.forward_time = record.backward_time = None
-        self.kept_for_backward = self._find_kept() if der_outputs else set()
+        self.kept_for_backward = set(self._noted("kept", self._find_kept)) if der_outputs else set()
         self.workers = self._count_workers()
         # What most layers are told is the same: it is made once.
         self.contexts: dict[Any, Context] = {}
@@ -261,16 +262,14 @@ class Evaluation:
         self.wanted = self._noted("wanted", self._find_wanted)
         self.weights = self._noted("weights", self._find_weights)
         self.hold_on = hold_on
-        self._make_sums(tasks, given)
-        written = {v: place for place in tasks for v in self.units[place].outputs}
-        needs: dict[int, set[int]] = {place: set() for place in tasks}
-        for place in tasks:
-            for v in self.units[place].inputs:
-                if v in written:
-                    needs[written[v]].add(place)
-        self._run_tasks(tasks, needs, self._run_backward)
+        sources = self._noted("sources", lambda: find_sources(self.units, tasks))
+        if sources.tasks != tasks:  # another input is missing
+            sources = find_sources(self.units, tasks)
+        self._make_sums(sources, given)
+        self._run_tasks(tasks, sources.needs, self._run_backward)
+        # Sums by what a unit wrote are gone.
         for v, total in self.variable_sums.items():
-            if v not in written and self.wanted[v]:
+            if self.wanted[v]:
                 net.vars[v].der = total.total
 
     def _given_ders(self) -> dict[int, Any]:
@@ -289,32 +288,18 @@ class Evaluation:
             given[v] = given[v] + der if v in given else der
         return given
 
-    def _make_sums(self, tasks: list[int], given: Mapping[int, Any]) -> None:
+    def _make_sums(self, sources: Sources, given: Mapping[int, Any]) -> None:
         """A sum for the derivative by each variable and parameter, over what reads it."""
-        readers: dict[int, list] = {v: [] for v in given}
-        users: dict[int, list] = {}
-        members: dict[int, list[int]] = {}
-        for task in tasks:
-            unit = self.units[task]
-            for i, v in enumerate(unit.inputs):
-                readers.setdefault(v, []).append((task, i))
-            if unit.family is not None:
-                members.setdefault(unit.family, []).append(task)
-                if len(members[unit.family]) > 1:
-                    continue
-            source = task if unit.family is None else ("family", unit.family)
-            for i, p in enumerate(unit.params):
-                users.setdefault(p, []).append((source, i))
         # One thread alone needs no lock for each.
         lock = self.lock if self.workers == 1 else None
-        self.variable_sums = {
-            v: OrderedSum(sources, given.get(v), lock=lock) for v, sources in readers.items()
+        self.variable_sums = {v: OrderedSum((), der, lock=lock) for v, der in given.items()} | {
+            v: OrderedSum(terms, given.get(v), lock=lock) for v, terms in sources.variables.items()
         }
         self.param_sums = {
-            p: OrderedSum(sources, self.net.params[p].der, lock=lock)
-            for p, sources in users.items()
+            p: OrderedSum(terms, self.net.params[p].der, lock=lock)
+            for p, terms in sources.params.items()
         }
-        for family, places in members.items():
+        for family, places in sources.members.items():
             self.families[family].expect(places)
 
     def _run_backward(self, place: int) -> None:
@@ -411,7 +396,7 @@ class Evaluation:
         observed = self.net.params[p].train_method == "average" and self.net.mode == "normal"
         return der * uses if observed and der is not None else der
 
-    def _noted(self, what: str, find: Callable[[], list]) -> list:
+    def _noted(self, what: str, find: Callable[[], Any]) -> Any:
         """What ``find`` returns, kept with the plan that it follows from."""
         if len(self.units) != len(self.plan.units):  # some were taken apart
             return find()
