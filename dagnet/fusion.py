@@ -9,9 +9,10 @@ together those whose inputs exist at the same time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .geometry import Size
 from .layer import Arrays, Context, Layer
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Surroundings:
     given : set of int
         Variables at which a chain ends: the caller gives their value, or looks at the whole
         derivative by them.
+    sizes : dict of str to Size
+        Of variables, by name, as far as they are known.
     """
 
     net: DagNN
@@ -113,6 +116,7 @@ class Surroundings:
     readers: Mapping[int, list[int]]
     visible: set[int]
     given: set[int]
+    sizes: Mapping[str, Size] = field(default_factory=dict)
 
 
 Finder = Callable[[Surroundings], list[Chain]]

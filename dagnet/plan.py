@@ -230,7 +230,9 @@ def make_plan(
                 readers.setdefault(v, []).append(unit.chains[0][0])
         # By a precious variable the whole derivative is looked at: no chain passes through one.
         ends = {shared[v] for v, variable in enumerate(net.vars) if variable.precious and seen}
-        around = Surroundings(net, order, shared, readers, visible | given, given | ends)
+        around = Surroundings(
+            net, order, shared, readers, visible | given, given | ends, sizes or {}
+        )
         chains = [c for c in find_chains(device, around) if _alike(c, copies)]
         if chains:
             units = _fuse(net, units, chains, copies, present, sizes or {})

@@ -15,8 +15,9 @@ from layers.kernels import choice
 
 
 def fuse_everything(monkeypatch):
-    """Let ``FeatureChain`` run chains of few filters too."""
+    """Let ``FeatureChain`` run chains of few filters, and on small images, too."""
     monkeypatch.setattr(recognise, "LEAST_FILTERS", 1)
+    monkeypatch.setattr(recognise, "LEAST_PRODUCTS", 0)
 
 
 def transform_everything(monkeypatch):

@@ -150,3 +150,15 @@ def test_filters_of_another_size_than_the_setting_are_left_alone():
     assert [chain[0] for chain in found(net)] == [ALL[:4]]
     net.get_param("f2").value = np.zeros((4, 8, 3, 3))
     assert [chain[0] for chain in found(net)] == [ALL]
+
+
+@pytest.mark.parametrize("side, block", [(9, PlainChain), (29, FeatureChain), (None, FeatureChain)])
+def test_small_images_run_by_the_layers_functions(monkeypatch, side, block):
+    """5x5x2x3 filters at 5x5 and 25x25 places: 3,750 and 93,750 products."""
+    monkeypatch.setattr(recognise, "LEAST_PRODUCTS", 50_000)
+    net = DagNN()
+    net.add_layer("conv", Conv(size=(3, 2, 5, 5), has_bias=False), "x", "y", ["f"])
+    net.add_layer("relu", ReLU(), "y", "z")
+    sizes = None if side is None else {"x": (4, 2, side, side)}
+    (unit,) = net.plan(input_sizes=sizes).units
+    assert type(unit.block) is block

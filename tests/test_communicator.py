@@ -25,6 +25,7 @@ from dagnet import (
 from dagnet.checkpoint import PARTIAL
 from dagnet.communicator import SINGLE, broadcast_tree
 from dagnet.fused_sums import FusedSums, completion_order
+from feature_chains import fuse_everything
 from layers import BatchNorm, Conv, DropOut, Loss, ReLU, XCorr
 from layers.chain import FeatureChain
 from simulated_cupy import installed
@@ -458,8 +459,9 @@ def branches(rng):
     return net, {name: value.astype(np.float32) for name, value in inputs.items()}
 
 
-def test_the_last_call_of_a_fused_chain_hands_over_stage_by_stage(rng):
+def test_the_last_call_of_a_fused_chain_hands_over_stage_by_stage(rng, monkeypatch):
     """Filters of the last stage leave before the first stage's are known; bits stay the same."""
+    fuse_everything(monkeypatch)
     net, inputs = branches(rng)
     assert [len(unit.chains) for unit in net.plan(input_sizes=sizes_of(inputs)).units] == [1, 1, 1]
     asked = {"score": 1}
