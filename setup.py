@@ -36,7 +36,10 @@ setup(
     packages=find_packages(
         include=["dagnet*", "layers*", "dsiam_net*", "matlab_import*"],
     ),
-    package_data={"dsiam_net": ["pretrained/*"], "layers": ["kernels/*.cu"]},
+    package_data={
+        "dsiam_net": ["pretrained/*"],
+        "layers": ["kernels/cuda/*.cu", "kernels/cuda/*.cuh"],
+    },
     install_requires=[
         "h5py>=3.10",
         "imageio>=2.31",

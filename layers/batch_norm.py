@@ -69,7 +69,28 @@ def _batch_norm_backward(
     return der_x, der_multipliers, der_biases
 
 
+def _batch_norm_stored(x: Any, multipliers: Any, biases: Any, moments: Any) -> Any:
+    y = x - _over_plane(moments[:, 0])
+    y *= _over_plane(multipliers / moments[:, 1])
+    y += _over_plane(biases)
+    return y
+
+
+def _batch_norm_stored_backward(
+    x: Any, multipliers: Any, der_y: Any, moments: Any, needs_x: bool
+) -> tuple[Any, Any, Any, Any]:
+    mean, sigma = moments[:, 0], moments[:, 1]
+    scale = multipliers / sigma
+    der_biases = _channel_sum(der_y)
+    der_multipliers = _channel_dot(der_y, x - _over_plane(mean)) / sigma
+    xp = get_array_module(x)
+    der_moments = -xp.stack([scale * der_biases, scale * der_multipliers], axis=1)
+    der_x = der_y * _over_plane(scale) if needs_x else None
+    return der_x, der_multipliers, der_biases, der_moments
+
+
 register("batch_norm", Kernel("reference", _batch_norm, _batch_norm_backward))
+register("batch_norm_stored", Kernel("reference", _batch_norm_stored, _batch_norm_stored_backward))
 
 
 def batch_norm(x: Any, multipliers: Any, biases: Any, epsilon: float = 1e-5) -> tuple[Any, Any]:
@@ -121,10 +142,7 @@ def batch_norm_stored(x: Any, multipliers: Any, biases: Any, moments: Any) -> An
         If a sigma is not positive: the moments of a layer that never was trained are zero.
     """
     multipliers, biases, moments = _checked(x, multipliers, biases, moments)
-    y = x - _over_plane(moments[:, 0])
-    y *= _over_plane(multipliers / moments[:, 1])
-    y += _over_plane(biases)
-    return y
+    return choose("batch_norm_stored", x).forward(x, multipliers, biases, moments)
 
 
 def batch_norm_stored_backward(
@@ -141,14 +159,8 @@ def batch_norm_stored_backward(
     """
     multipliers, moments = _checked(x, multipliers, moments=moments)
     check_der_y(der_y, x.shape)
-    mean, sigma = moments[:, 0], moments[:, 1]
-    scale = multipliers / sigma
-    der_biases = _channel_sum(der_y)
-    der_multipliers = _channel_dot(der_y, x - _over_plane(mean)) / sigma
-    xp = get_array_module(x)
-    der_moments = -xp.stack([scale * der_biases, scale * der_multipliers], axis=1)
-    der_x = der_y * _over_plane(scale) if needs_x else None
-    return der_x, der_multipliers, der_biases, der_moments
+    kernel = choose("batch_norm_stored", x)
+    return kernel.backward(x, multipliers, der_y, moments, needs_x)
 
 
 def _checked(x: Any, multipliers: Any, biases: Any = None, moments: Any = None) -> list[Any]:

@@ -12,7 +12,8 @@ from dagnet import get_array_module, register_layer
 
 from .averaged_loss import AveragedLoss
 from .crop import find_peak
-from .max_score_error import sample_labels, target_cells
+from .kernels import Kernel, choose, register
+from .max_score_error import check_samples, sample_labels, target_cells
 
 
 def precision_auc(
@@ -51,6 +52,17 @@ def precision_auc(
     return xp.asarray(missed.sum() - ends, dtype=np.float64)
 
 
+def _center_threshold_error(score: Any, label: Any, target: Any, radius: float, n_step: int) -> Any:
+    xp = get_array_module(score)
+    positive = sample_labels(score, label, target) > 0
+    peaks = find_peak(score).astype(np.float64)
+    targets = xp.stack(target_cells(score, target), axis=1).astype(np.float64)
+    return precision_auc(peaks, targets, radius, n_step, positive).astype(score.dtype)
+
+
+register("center_threshold_error", Kernel("reference", _center_threshold_error, None))
+
+
 def center_threshold_error(
     score: Any, label: Any, target: Any = None, radius: float = 50 / 8, n_step: int = 100
 ) -> Any:
@@ -76,11 +88,9 @@ def center_threshold_error(
     ShapeError
         If shapes do not fit.
     """
-    xp = get_array_module(score)
-    positive = sample_labels(score, label, target) > 0
-    peaks = find_peak(score).astype(np.float64)
-    targets = xp.stack(target_cells(score, target), axis=1).astype(np.float64)
-    return precision_auc(peaks, targets, radius, n_step, positive).astype(score.dtype)
+    label = check_samples(score, label, target)
+    kernel = choose("center_threshold_error", score)
+    return kernel.forward(score, label, target, radius, n_step)
 
 
 @register_layer("centerThrErr")

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from dagnet import Layer, ShapeError, get_array_module, get_fft_module, register_layer
 
 from .geometry import WHOLE_PLANE
+from .kernels import Kernel, choose, register
 from .spectrum import (
     check_features,
     check_window,
@@ -26,6 +27,40 @@ from .spectrum import (
     spectrum_bytes,
     windowed,
 )
+
+
+def _cir_conv(x: Any, r: Any, lr: Any, window: str) -> tuple[Any, Any]:
+    xh, rh = rfft2(x, window), rfft2(r)
+    y = irfft2(rh * xh, x.shape[-2:])
+    y *= lr
+    y += (1 - lr) * x
+    return y, (xh, rh)
+
+
+def _cir_conv_backward(
+    x: Any, lr: Any, saved: Any, der: Any, window: str, needs: tuple[bool, bool]
+) -> tuple[Any, Any, Any]:
+    xh, rh = saved
+    size = x.shape[-2:]
+    g = rfft2(der)
+    cross = xh.conj()
+    cross *= g
+    if rh.shape[0] != g.shape[0]:
+        cross = cross.sum(axis=0, keepdims=True)
+    der_lr = real_sum(cross, rh, size[1]) / (size[0] * size[1]) - double_sum(der * x)
+    der_x = der_r = None
+    if needs[0]:
+        g *= rh.conj()
+        der_x = irfft2(g, size, window)
+        der_x *= lr
+        der_x += (1 - lr) * der
+    if needs[1]:
+        der_r = irfft2(cross, size)
+        der_r *= lr
+    return der_x, der_r, der_lr
+
+
+register("cir_conv", Kernel("reference", _cir_conv, _cir_conv_backward))
 
 
 def cir_conv(x: Any, r: Any, lr: Any, window: str = "hann") -> tuple[Any, Any]:
@@ -43,11 +78,7 @@ def cir_conv(x: Any, r: Any, lr: Any, window: str = "hann") -> tuple[Any, Any]:
     y : array like ``x``
     saved : for ``cir_conv_backward``
     """
-    xh, rh = rfft2(x, window), rfft2(r)
-    y = irfft2(rh * xh, x.shape[-2:])
-    y *= lr
-    y += (1 - lr) * x
-    return y, (xh, rh)
+    return choose("cir_conv", x).forward(x, r, lr, window)
 
 
 def cir_conv_backward(
@@ -83,24 +114,7 @@ def cir_conv_backward(
     der_x, der_r : arrays like ``x`` and ``r``, or None where not wanted
     der_lr : array of shape ()
     """
-    xh, rh = saved
-    size = x.shape[-2:]
-    g = rfft2(der)
-    cross = xh.conj()
-    cross *= g
-    if rh.shape[0] != g.shape[0]:
-        cross = cross.sum(axis=0, keepdims=True)
-    der_lr = real_sum(cross, rh, size[1]) / (size[0] * size[1]) - double_sum(der * x)
-    der_x = der_r = None
-    if needs[0]:
-        g *= rh.conj()
-        der_x = irfft2(g, size, window)
-        der_x *= lr
-        der_x += (1 - lr) * der
-    if needs[1]:
-        der_r = irfft2(cross, size)
-        der_r *= lr
-    return der_x, der_r, der_lr
+    return choose("cir_conv", x).backward(x, lr, saved, der, window, needs)
 
 
 def cir_conv_sum(x: Any, blended: Any, alphaf: Any, featf: Any, lr: Any, window: str) -> Any:

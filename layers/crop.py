@@ -14,6 +14,8 @@ import numpy as np
 
 from dagnet import UNKNOWN, Layer, ShapeError, Size, get_array_module, register_layer
 
+from .kernels import Kernel, choose, register
+
 # What becomes of the derivative by a patch that was cut around a response's peak.
 MODES = ("pool", "scatter", "none", "soft")
 # The mode without a response: the patch lies around a centre that is given.
@@ -118,15 +120,60 @@ def _matrix(taps: Taps, length: int) -> Any:
     ) * taps.high_weight[:, None]
 
 
+def _square_taps(image: Any, center: Any, side: Any, size: int) -> list[tuple[Taps, Taps]]:
+    """Those of rows and columns of each sample's patch."""
+    lengths = image.shape[2:]
+    return [
+        tuple(axis_taps(place[k], length, size, lengths[k]) for k in (0, 1))
+        for place, length in zip(center, side)
+    ]
+
+
+def _crop(image: Any, center: Any, side: Any, color: Any, size: int) -> Any:
+    """Patches (N, C, size, size) of ``side`` (N,) cells around ``center`` (N, 2)."""
+    xp = get_array_module(center)
+    patches = xp.empty((*image.shape[:2], size, size), center.dtype)
+    for i, taps in enumerate(_square_taps(image, center, side, size)):
+        sample(image[i], color[i], *taps, out=patches[i])
+    return patches
+
+
+def _crop_backward(
+    image: Any, center: Any, side: Any, color: Any, der_patch: Any, needs_image: bool
+) -> tuple[Any, Any]:
+    """Derivatives of ``_crop`` by ``center`` and, if wanted, by ``image``."""
+    xp = get_array_module(center)
+    height, width = image.shape[2:]
+    slopes, images = [], []
+    for i, taps in enumerate(_square_taps(image, center, side, der_patch.shape[2])):
+        for axis in ("rows", "columns"):
+            slope = _rows_then_columns(image[i], color[i], *taps, slope=axis)
+            slopes.append((der_patch[i] * slope).sum())
+        if needs_image:
+            rows, columns = (_matrix(t, n) for t, n in zip(taps, (height, width)))
+            images.append(rows.T @ der_patch[i] @ columns)
+    return xp.stack(slopes).reshape(-1, 2), xp.stack(images) if needs_image else None
+
+
+register("crop", Kernel("reference", _crop, _crop_backward))
+
+
+def _find_peak(scores: Any) -> Any:
+    xp = get_array_module(scores)
+    n, _, height, _ = scores.shape
+    flat = xp.argmax(scores[:, 0].transpose(0, 2, 1).reshape(n, -1), axis=1)
+    return xp.stack([flat % height, flat // height], axis=1)
+
+
+register("find_peak", Kernel("reference", _find_peak, None))
+
+
 def find_peak(scores: Any) -> Any:
     """(row, column) of the maximum of each map (N, 1, H, W), 0-based integers (N, 2).
 
     Ties go to the first in column-major order, as MATLAB's ``find(..., 1)`` has it.
     """
-    xp = get_array_module(scores)
-    n, _, height, _ = scores.shape
-    flat = xp.argmax(scores[:, 0].transpose(0, 2, 1).reshape(n, -1), axis=1)
-    return xp.stack([flat % height, flat // height], axis=1)
+    return choose("find_peak", scores).forward(scores)
 
 
 def soft_peak(scores: Any, temperature: float) -> tuple[Any, Any]:
@@ -254,8 +301,7 @@ class Crop(Layer):
         if self.mode == GIVEN:
             image, center, sides, color = inputs
             sides, color = (a.astype(center.dtype, copy=False) for a in (sides, color))
-            patch, _ = self._cut(image, center, sides, color)
-            return [patch, center.copy()], None
+            return [self._cut(image, center, sides, color), center.copy()], None
         image, scores, center, sides, color = inputs
         dtype = scores.dtype
         center, sides, color = (a.astype(dtype, copy=False) for a in (center, sides, color))
@@ -265,11 +311,11 @@ class Crop(Layer):
         else:
             peak = find_peak(scores)
         moved = center + (peak.astype(dtype, copy=False) - _middle(scores)) * self._cell(sides)
-        patch, taps = self._cut(image, moved, sides, color)
+        patch = self._cut(image, moved, sides, color)
         saved = {"shape": scores.shape, "peak": peak, "moved": moved, "center": center}
         saved |= {"sides": sides, "weights": weights, "image_size": image.shape[2:]}
         if self.mode == "soft":
-            saved |= {"image": image, "color": color, "taps": taps}
+            saved |= {"image": image, "color": color}
         return [patch, moved], saved
 
     def backward(self, inputs, params, der_outputs, saved, context):
@@ -294,26 +340,14 @@ class Crop(Layer):
         # Where the patch lies depends on the map, so no fixed field exists.
         return [[UNKNOWN] * num_outputs for _ in range(num_inputs)]
 
-    def _cut(self, image: Any, moved: Any, sides: Any, color: Any) -> tuple[Any, list]:
-        """Patches (N, C, size, size) around ``moved``, and the taps of each."""
-        xp = get_array_module(moved)
-        taps = [self._taps(image, moved[i], sides[i]) for i in range(len(image))]
-        patches = xp.empty((*image.shape[:2], self.size, self.size), moved.dtype)
-        for i, patch in enumerate(patches):
-            sample(image[i], color[i], *taps[i], out=patch)
-        return patches, taps
+    def _cut(self, image: Any, moved: Any, sides: Any, color: Any) -> Any:
+        """Patches (N, C, size, size) around ``moved``."""
+        side = sides[:, SIDES[self.side]]
+        return choose("crop", moved).forward(image, moved, side, color, self.size)
 
     def _cell(self, sides: Any) -> Any:
         """Frame pixels that a cell of the map stands for, (N, 1)."""
         return sides[:, 1:2] * (self.stride / self.search_size)
-
-    def _taps(self, image: Any, moved: Any, sides: Any) -> tuple[Taps, Taps]:
-        side = sides[SIDES[self.side]]
-        height, width = image.shape[2:]
-        return (
-            axis_taps(moved[0], side, self.size, height),
-            axis_taps(moved[1], side, self.size, width),
-        )
 
     def _pool(self, der_patch: Any, saved: dict) -> Any:
         xp = get_array_module(der_patch)
@@ -358,32 +392,17 @@ class Crop(Layer):
         der_moved = xp.zeros_like(moved) if der_center is None else der_center.astype(dtype)
         der_image = None
         if der_patch is not None:
-            parts = [self._position_slopes(der_patch[i], saved, i) for i in range(len(moved))]
-            der_moved = der_moved + xp.stack(parts)
-            if context.needs_input(0):
-                height, width = saved["image_size"]
-                der_image = xp.stack(
-                    [
-                        _matrix(rows, height).T @ der_patch[i] @ _matrix(columns, width)
-                        for i, (rows, columns) in enumerate(saved["taps"])
-                    ]
-                )
+            sides = saved["sides"][:, SIDES[self.side]]
+            place = (saved["image"], moved, sides, saved["color"])
+            kernel = choose("crop", moved)
+            slopes, der_image = kernel.backward(*place, der_patch, context.needs_input(0))
+            der_moved = der_moved + slopes
         rows, columns = _cells(weights[:, None])
         pull = der_moved * self._cell(saved["sides"]) / dtype.type(self.temperature)
         along = (rows - peak[:, :1]) * pull[:, :1]
         across = (columns - peak[:, 1:]) * pull[:, 1:]
         der_scores = (weights * (along[:, :, None] + across[:, None, :]))[:, None]
         return [der_image, der_scores, der_moved, None, None]
-
-    def _position_slopes(self, der_patch: Any, saved: dict, i: int) -> Any:
-        xp = get_array_module(der_patch)
-        image, color, taps = saved["image"][i], saved["color"][i], saved["taps"][i]
-        return xp.stack(
-            [
-                (der_patch * _rows_then_columns(image, color, *taps, slope=axis)).sum()
-                for axis in ("rows", "columns")
-            ]
-        )
 
 
 def _middle(scores: Any) -> Any:

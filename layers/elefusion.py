@@ -13,7 +13,32 @@ from typing import Any, ClassVar
 
 from dagnet import ElementWise, ShapeError, register_layer
 
+from .kernels import Kernel, choose, register
 from .resize import imresize, imresize_adjoint
+
+
+def _last_weight(weights: list) -> Any:
+    remaining = 1 - weights[0]
+    for weight in weights[1:]:
+        remaining -= weight
+    return remaining
+
+
+def _elefusion(maps: list, weights: list) -> Any:
+    *first, last = maps
+    fused = _last_weight(weights) * last
+    for weight, response in zip(weights, first):
+        fused += weight * response
+    return fused
+
+
+def _elefusion_backward(maps: list, weights: list, der: Any) -> tuple[list, list]:
+    der_maps = [weight * der for weight in (*weights, _last_weight(weights))]
+    der_weights = [((m - maps[-1]) * der).sum(axis=(0, 1)) for m in maps[:-1]]
+    return der_maps, der_weights
+
+
+register("elefusion", Kernel("reference", _elefusion, _elefusion_backward))
 
 
 def elefusion(maps: list, weights: list) -> Any:
@@ -28,18 +53,7 @@ def elefusion(maps: list, weights: list) -> Any:
     -------
     array (N, C, H, W)
     """
-    *first, last = maps
-    fused = _last_weight(weights) * last
-    for weight, response in zip(weights, first):
-        fused += weight * response
-    return fused
-
-
-def _last_weight(weights: list) -> Any:
-    remaining = 1 - weights[0]
-    for weight in weights[1:]:
-        remaining -= weight
-    return remaining
+    return choose("elefusion", maps[-1]).forward(maps, weights)
 
 
 def elefusion_backward(maps: list, weights: list, der: Any) -> tuple[list, list]:
@@ -53,9 +67,7 @@ def elefusion_backward(maps: list, weights: list, der: Any) -> tuple[list, list]
     der_maps : L arrays (N, C, H, W)
     der_weights : L - 1 arrays (H, W)
     """
-    der_maps = [weight * der for weight in (*weights, _last_weight(weights))]
-    der_weights = [((m - maps[-1]) * der).sum(axis=(0, 1)) for m in maps[:-1]]
-    return der_maps, der_weights
+    return choose("elefusion", der).backward(maps, weights, der)
 
 
 @register_layer("Elefusion")

@@ -15,6 +15,7 @@ import numpy as np
 from dagnet import ShapeError, asnumpy, get_array_module, register_layer, require, to_device
 
 from .averaged_loss import AveragedLoss
+from .kernels import Kernel, choose, register
 from .loss_functions import LOSSES, LossFunction, check_loss_name
 
 # vl_nnloss's default of K in the top-K error.
@@ -119,23 +120,31 @@ def cell_weights(x: Any, c: Any, instance_weights: Any = None, normalise: bool =
     ShapeError
         If the weights do not broadcast to the shape of the labels.
     """
-    xp = get_array_module(x)
     weights = (c != 0).astype(x.dtype)
-    if isinstance(instance_weights, str):
+    given = _given_weights(x, c, instance_weights)
+    if isinstance(given, str):
         weights = balanced_weights(c)
-    elif instance_weights is not None:
-        given = xp.asarray(instance_weights, dtype=x.dtype)
-        try:
-            weights = weights * xp.broadcast_to(given, c.shape)
-        except ValueError:
-            raise ShapeError(
-                f"instance weights of shape {given.shape} do not broadcast to the labels' "
-                f"{c.shape}; give (H, W), or (N, 1, H, W)",
-                input=0,
-            ) from None
+    elif given is not None:
+        weights = weights * given
     if normalise:
         weights = weights / x.dtype.type(x.shape[0])
     return weights
+
+
+def _given_weights(x: Any, c: Any, instance_weights: Any) -> Any:
+    """Instance weights that are an array: in the dtype of ``x`` and the shape of ``c``."""
+    if instance_weights is None or isinstance(instance_weights, str):
+        return instance_weights
+    xp = get_array_module(x)
+    given = xp.asarray(instance_weights, dtype=x.dtype)
+    try:
+        return xp.broadcast_to(given, c.shape)
+    except ValueError:
+        raise ShapeError(
+            f"instance weights of shape {given.shape} do not broadcast to the labels' "
+            f"{c.shape}; give (H, W), or (N, 1, H, W)",
+            input=0,
+        ) from None
 
 
 def _check_weights_name(instance_weights: Any, function: LossFunction) -> None:
@@ -167,6 +176,23 @@ def _option(
             raise ValueError(f"top_k must be an integer of at least 1{most}, received {top_k!r}")
         return {"top_k": top_k}
     return {}
+
+
+def _sum(
+    x: Any, c: Any, weights: Any, normalise: bool, function: LossFunction, options: dict
+) -> Any:
+    weights = cell_weights(x, c, weights, normalise)
+    return get_array_module(x).asarray((weights * function.forward(x, c, **options)).sum())
+
+
+def _sum_backward(
+    x: Any, c: Any, weights: Any, normalise: bool, function: LossFunction, der_y: Any
+) -> Any:
+    return der_y * cell_weights(x, c, weights, normalise) * function.derivative(x, c)
+
+
+for _operation in sorted({function.operation for function in LOSSES.values()}):
+    register(_operation, Kernel("reference", _sum, _sum_backward))
 
 
 def loss(
@@ -220,8 +246,9 @@ def loss(
     _check_weights_name(instance_weights, function)
     c = label_map(x, labels, function.classes)
     options = _option(function, threshold, top_k, x.shape[1])
-    weights = cell_weights(x, c, instance_weights, normalise)
-    return get_array_module(x).asarray((weights * function.forward(x, c, **options)).sum())
+    given = _given_weights(x, c, instance_weights)
+    kernel = choose(function.operation, x)
+    return kernel.forward(x, c, given, normalise, function, options)
 
 
 def loss_backward(
@@ -241,9 +268,9 @@ def loss_backward(
     function = LOSSES[check_loss_name(kind)]
     _check_weights_name(instance_weights, function)
     c = label_map(x, labels, function.classes)
-    weights = cell_weights(x, c, instance_weights, normalise)
+    given = _given_weights(x, c, instance_weights)
     der_y = get_array_module(x).asarray(der_y, dtype=x.dtype).reshape(())
-    return der_y * weights * function.derivative(x, c)
+    return choose(function.operation, x).backward(x, c, given, normalise, function, der_y)
 
 
 @register_layer("dagnn.Loss")

@@ -192,13 +192,15 @@ class LossFunction(NamedTuple):
     Scores ``x`` are (N, C, H, W) and labels ``c`` have their dtype. With ``classes`` the labels are
     (N, 1, H, W), and so is what ``forward`` returns; else they are (N, C, H, W), every score
     with its own label (MatConvNet's attribute losses). ``derivative`` is (N, C, H, W) in both
-    cases. ``forward`` takes the option named in ``option`` as a keyword.
+    cases. ``forward`` takes the option named in ``option`` as a keyword. Kernels of ``operation``
+    compute the weighted sum.
     """
 
     forward: Callable[..., Any]
     derivative: Callable[[Any, Any], Any]
     classes: bool = False
     option: str | None = None
+    operation: str = "loss"
 
 
 LOSSES: dict[str, LossFunction] = {
@@ -210,7 +212,7 @@ LOSSES: dict[str, LossFunction] = {
     "mshinge": LossFunction(structured_hinge, structured_hinge_derivative, classes=True),
     "binaryerror": LossFunction(binary_error, no_derivative, option="threshold"),
     "binarylog": LossFunction(binary_log, binary_log_derivative),
-    "logistic": LossFunction(logistic, logistic_derivative),
+    "logistic": LossFunction(logistic, logistic_derivative, operation="logistic_loss"),
     "hinge": LossFunction(hinge, hinge_derivative),
 }
 

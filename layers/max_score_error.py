@@ -13,6 +13,7 @@ import numpy as np
 from dagnet import ShapeError, get_array_module, register_layer
 
 from .averaged_loss import AveragedLoss
+from .kernels import Kernel, choose, register
 
 
 def sample_labels(score: Any, label: Any, target: Any = None) -> Any:
@@ -32,6 +33,14 @@ def sample_labels(score: Any, label: Any, target: Any = None) -> Any:
     ShapeError
         If shapes do not fit.
     """
+    label = check_samples(score, label, target)
+    if target is None:
+        return label.reshape(len(score))
+    return get_array_module(score).where((label > 0).any(axis=(1, 2, 3)), 1, -1)
+
+
+def check_samples(score: Any, label: Any, target: Any = None) -> Any:
+    """The labels as an array; raises ShapeError if shapes do not fit (see ``sample_labels``)."""
     if score.ndim != 4 or score.shape[1] != 1:
         raise ShapeError(f"scores must be (N, 1, H, W), received shape {score.shape}", input=0)
     n = score.shape[0]
@@ -44,7 +53,7 @@ def sample_labels(score: Any, label: Any, target: Any = None) -> Any:
                 f"{label.shape}; a map of labels needs the target's position as third input",
                 input=1,
             )
-        return label.reshape(n)
+        return label
     if label.shape != score.shape:
         raise ShapeError(
             f"with a target the labels must be a map like the scores, {score.shape}, received "
@@ -57,7 +66,7 @@ def sample_labels(score: Any, label: Any, target: Any = None) -> Any:
             f"{target.shape}",
             input=2,
         )
-    return xp.where((label > 0).any(axis=(1, 2, 3)), 1, -1)
+    return label
 
 
 def target_cells(score: Any, target: Any = None) -> tuple[Any, Any]:
@@ -77,6 +86,19 @@ def target_cells(score: Any, target: Any = None) -> tuple[Any, Any]:
     return tuple(
         xp.clip(cells[:, axis], 0, side - 1).astype(np.int64) for axis, side in enumerate((h, w))
     )
+
+
+def _max_score_error(score: Any, label: Any, target: Any) -> Any:
+    xp = get_array_module(score)
+    labels = sample_labels(score, label, target)
+    rows, columns = target_cells(score, target)
+    at_target = score[xp.arange(len(score)), 0, rows, columns]
+    margin = xp.where(labels > 0, at_target, -score.max(axis=(1, 2, 3)))
+    margin = xp.where(labels == 0, xp.zeros_like(margin), margin)
+    return xp.asarray((margin <= 0).sum(), dtype=score.dtype)
+
+
+register("max_score_error", Kernel("reference", _max_score_error, None))
 
 
 def max_score_error(score: Any, label: Any, target: Any = None) -> Any:
@@ -100,19 +122,14 @@ def max_score_error(score: Any, label: Any, target: Any = None) -> Any:
     ShapeError
         If shapes do not fit.
     """
-    xp = get_array_module(score)
-    labels = sample_labels(score, label, target)
-    n, _, h, w = score.shape
+    label = check_samples(score, label, target)
+    h, w = score.shape[2:]
     if target is None and (h % 2 == 0 or w % 2 == 0):
         raise ShapeError(
             f"a map of {h}x{w} cells has no centre cell; give odd sides, or the target's position",
             input=0,
         )
-    rows, columns = target_cells(score, target)
-    at_target = score[xp.arange(n), 0, rows, columns]
-    margin = xp.where(labels > 0, at_target, -score.max(axis=(1, 2, 3)))
-    margin = xp.where(labels == 0, xp.zeros_like(margin), margin)
-    return xp.asarray((margin <= 0).sum(), dtype=score.dtype)
+    return choose("max_score_error", score).forward(score, label, target)
 
 
 @register_layer("MaxScoreErr")

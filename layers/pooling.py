@@ -148,15 +148,7 @@ def _cells(xp, dtype, size, pool_size, stride, pad, output) -> Any:
     return along(0, pad[0])[:, None] * along(1, pad[2])
 
 
-def avg_pool(
-    x: Any,
-    pool_size: tuple[int, int],
-    *,
-    stride: tuple[int, int] = (1, 1),
-    pad: tuple[int, int, int, int] = NO_PAD,
-) -> Any:
-    """Mean of each window's cells inside the input; arguments and shapes as ``max_pool``'s."""
-    _check(x, pool_size, pad)
+def _avg_pool(x: Any, pool_size: tuple, stride: tuple, pad: tuple) -> Any:
     xp = get_array_module(x)
     output = output_size(x.shape[2:], pool_size, stride, pad)
     y = x
@@ -169,6 +161,34 @@ def avg_pool(
         y = total
     y /= _cells(xp, x.dtype, x.shape[2:], pool_size, stride, pad, output)
     return y
+
+
+def _avg_pool_backward(der_y: Any, size: tuple, pool_size: tuple, stride: tuple, pad: tuple) -> Any:
+    xp = get_array_module(der_y)
+    der = der_y / _cells(xp, der_y.dtype, size, pool_size, stride, pad, der_y.shape[2:])
+    for axis in (HORIZONTAL, VERTICAL):
+        k = axis - VERTICAL
+        spread = xp.zeros(_resized(der, axis, size[k]), der.dtype)
+        for offset in range(pool_size[k]):
+            outputs, inputs = span(offset, size[k], der.shape[axis], stride[k], pad[2 * k])
+            spread[_at(axis, inputs)] += der[_at(axis, outputs)]
+        der = spread
+    return der
+
+
+register("avg_pool", Kernel("separable", _avg_pool, _avg_pool_backward))
+
+
+def avg_pool(
+    x: Any,
+    pool_size: tuple[int, int],
+    *,
+    stride: tuple[int, int] = (1, 1),
+    pad: tuple[int, int, int, int] = NO_PAD,
+) -> Any:
+    """Mean of each window's cells inside the input; arguments and shapes as ``max_pool``'s."""
+    _check(x, pool_size, pad)
+    return choose("avg_pool", x).forward(x, pool_size, stride, pad)
 
 
 def avg_pool_backward(
@@ -185,16 +205,7 @@ def avg_pool_backward(
     ``dy / m`` over the windows that it lies in.
     """
     _check_der_y(der_y, size, pool_size, stride, pad)
-    xp = get_array_module(der_y)
-    der = der_y / _cells(xp, der_y.dtype, size, pool_size, stride, pad, der_y.shape[2:])
-    for axis in (HORIZONTAL, VERTICAL):
-        k = axis - VERTICAL
-        spread = xp.zeros(_resized(der, axis, size[k]), der.dtype)
-        for offset in range(pool_size[k]):
-            outputs, inputs = span(offset, size[k], der.shape[axis], stride[k], pad[2 * k])
-            spread[_at(axis, inputs)] += der[_at(axis, outputs)]
-        der = spread
-    return der
+    return choose("avg_pool", der_y).backward(der_y, size, pool_size, stride, pad)
 
 
 def _check(x: Any, pool_size: tuple, pad: tuple) -> None:

@@ -20,25 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagnet import get_array_module
+from dagnet.backend import constant_like
 
-
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel with ``a = -1/2``."""
-    # Powers and sums in the original's order: of integers the last digit decides at a half.
-    x = np.abs(x)
-    square = x * x
-    cube = square * x
-    near = 1.5 * cube - 2.5 * square + 1
-    far = -0.5 * cube + 2.5 * square - 4 * x + 2
-    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
-
-
-def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(1 - np.abs(x), 0.0)
-
-
-# name -> (function, width of its support in cells)
-KERNELS = {"bicubic": (_cubic, 4.0), "bilinear": (_triangle, 2.0)}
+from .kernels import Kernel, choose, register
+from .resize_weights import resize_matrix, taps
 
 # On the CPU so many output cells at once are a product with the few input cells that they need:
 # half as many where an axis shrinks to less than a half, up to four times as many where it grows.
@@ -48,64 +33,6 @@ CELLS_AT_ONCE = 16
 
 # So near to half way between two integers the order of a sum may decide how it is rounded.
 HALF_WAY = 1e-7
-
-
-@lru_cache(maxsize=64)
-def resize_matrix(
-    size_in: int,
-    size_out: int,
-    scale: float | None = None,
-    *,
-    kernel: str = "bicubic",
-    antialias: bool = True,
-) -> np.ndarray:
-    """Matrix that resizes one axis.
-
-    Parameters
-    ----------
-    size_in, size_out : int
-        Number of cells before and after.
-    scale : float, optional
-        Distance of input cells in output cells, which sets the sampling grid; by default
-        ``size_out / size_in``. MATLAB's ``imresize(image, scale)`` samples by the scale it is
-        given, whatever size the rounding up gives.
-    kernel : 'bicubic' or 'bilinear'
-    antialias : bool
-        Stretch the kernel when the axis shrinks.
-
-    Returns
-    -------
-    float64 array of shape (size_out, size_in), read-only (it is cached); each row sums to 1.
-
-    Raises
-    ------
-    ValueError
-        For an unknown kernel, or a size or scale that is not positive.
-    """
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel must be one of {sorted(KERNELS)}, received {kernel!r}")
-    if size_in < 1 or size_out < 1:
-        raise ValueError(f"sizes must be at least 1, received {size_in} -> {size_out}")
-    scale = size_out / size_in if scale is None else scale
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, received {scale}")
-    function, width = KERNELS[kernel]
-    stretch = min(scale, 1.0) if antialias else 1.0
-    width /= stretch
-
-    place = np.arange(1, size_out + 1) / scale + 0.5 * (1 - 1 / scale)
-    first = np.floor(place - width / 2)
-    # Two more taps than the support is wide, since it starts at any fraction of a cell.
-    cells = first[:, None] + np.arange(math.ceil(width) + 2)
-    weights = stretch * function(stretch * (place[:, None] - cells))
-    weights /= np.add.accumulate(weights, axis=1)[:, -1:]
-
-    mirrored = np.mod(cells.astype(np.int64) - 1, 2 * size_in)
-    mirrored = np.where(mirrored < size_in, mirrored, 2 * size_in - 1 - mirrored)
-    matrix = np.zeros((size_out, size_in))
-    np.add.at(matrix, (np.arange(size_out)[:, None], mirrored), weights)
-    matrix.flags.writeable = False
-    return matrix
 
 
 class Band(NamedTuple):
@@ -153,20 +80,8 @@ def _apply_bands(bands: tuple[Band, ...], planes: np.ndarray, axis: int, dtype: 
     return result
 
 
-@lru_cache(maxsize=64)
-def _taps(size_in: int, size_out: int, scale: float, kernel: str) -> tuple[np.ndarray, np.ndarray]:
-    """The input cells of each output cell, ascending, and their weights: (size_out, taps) both.
-
-    Where there are fewer, some of weight 0 stand at the end.
-    """
-    matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
-    count = np.count_nonzero(matrix, axis=1).max()
-    cells = np.argsort(matrix == 0, axis=1, kind="stable")[:, :count]
-    return cells, np.take_along_axis(matrix, cells, axis=1)
-
-
 def _sum_in_order(
-    result: np.ndarray, planes: np.ndarray, axis: int, taps: tuple[np.ndarray, np.ndarray]
+    result: np.ndarray, planes: np.ndarray, axis: int, along: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """Compute those cells of a pass's ``result`` again that lie half way between integers.
 
@@ -176,13 +91,45 @@ def _sum_in_order(
     off = result - np.floor(result)
     off -= 0.5
     which = np.nonzero(np.abs(off, out=off) < HALF_WAY)
-    cells, weights = (part[which[axis + 1]] for part in taps)
+    cells, weights = (part[which[axis + 1]] for part in along)
     place = list(which)
     total = np.zeros(len(which[0]))
     for k in range(cells.shape[1]):
         place[axis + 1] = cells[:, k]
         total += weights[:, k] * planes[tuple(place)]
     result[which] = total
+
+
+def _by_bands(planes: np.ndarray, axis: int, along: tuple, rounded: bool) -> np.ndarray:
+    """One pass; ``along`` are the arguments of ``resize_matrix``, see ``_run`` for ``rounded``."""
+    result = _apply_bands(_bands(*along, False), planes, axis, planes.dtype)
+    if rounded:
+        _sum_in_order(result, planes, axis, taps(*along))
+    return result
+
+
+def _by_bands_adjoint(planes: np.ndarray, axis: int, along: tuple, rounded: bool) -> np.ndarray:
+    return _apply_bands(_bands(*along, True), planes, axis, planes.dtype)
+
+
+def _product(operator: Any, planes: Any, axis: int) -> Any:
+    return operator @ planes if axis == 0 else planes @ operator.T
+
+
+def _by_matrix(planes: Any, axis: int, along: tuple, rounded: bool) -> Any:
+    return _product(constant_like(planes, _matrix, *along), planes, axis)
+
+
+def _by_matrix_adjoint(planes: Any, axis: int, along: tuple, rounded: bool) -> Any:
+    return _product(constant_like(planes, _matrix, *along).T, planes, axis)
+
+
+def _matrix(size_in: int, size_out: int, scale: float, kernel: str) -> np.ndarray:
+    return resize_matrix(size_in, size_out, scale, kernel=kernel)
+
+
+register("resize", Kernel("matrix", _by_matrix, _by_matrix_adjoint))
+register("resize", Kernel("bands", _by_bands, _by_bands_adjoint, backend="numpy", rank=1))
 
 
 def _plan(
@@ -213,20 +160,12 @@ def _run(
 
     ``rounded`` says that ``store`` rounds to integers.
     """
-    xp = get_array_module(planes)
     for axis, size_in, size_out, scale in reversed(plan) if adjoint else plan:
         if size_in == size_out and scale == 1:
             continue  # the matrix is the identity
-        if xp is np:
-            bands = _bands(size_in, size_out, scale, kernel, adjoint)
-            result = _apply_bands(bands, planes, axis, planes.dtype)
-            if rounded:
-                _sum_in_order(result, planes, axis, _taps(size_in, size_out, scale, kernel))
-            planes = result
-        else:
-            matrix = resize_matrix(size_in, size_out, scale, kernel=kernel)
-            operator = xp.asarray(matrix.T if adjoint else matrix)
-            planes = operator @ planes if axis == 0 else planes @ operator.T
+        kernel_of = choose("resize", planes)
+        make = kernel_of.backward if adjoint else kernel_of.forward
+        planes = make(planes, axis, (size_in, size_out, scale, kernel), rounded)
         planes = store(planes)
     return planes
 

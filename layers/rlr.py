@@ -26,6 +26,7 @@ from dagnet import (
 )
 
 from .geometry import WHOLE_PLANE
+from .kernels import Kernel, choose, register
 from .spectrum import (
     check_features,
     check_window,
@@ -40,6 +41,43 @@ from .spectrum import (
 )
 
 LAMBDA_SCALES = ("n", "1")
+
+
+def _rlr(x: Any, y: Any, penalty: Any, window: str) -> tuple[Any, Any]:
+    xh, uy = rfft2(x, window), rfft2(y, window)
+    u = power(xh)
+    u += penalty
+    u = get_array_module(u).divide(1, u, out=u)
+    uy *= u
+    return irfft2(xh.conj() * uy, x.shape[-2:]), (xh, uy, u)
+
+
+def _rlr_backward(
+    saved: Any, der: Any, penalty: Any, window: str, needs: tuple[bool, bool]
+) -> tuple[Any, Any, Any]:
+    xh, uy, u = saved
+    xp = get_array_module(der)
+    size = der.shape[-2:]
+    g = rfft2(der)
+    ug = xp.multiply(u, g, out=g)
+    q = ug.conj()
+    q *= uy
+    der_lambda = -real_sum(xh, q, size[1])
+    der_x = der_y = None
+    if needs[0]:
+        der_xh = penalty * q
+        xp.conj(q, out=q)
+        q *= xh
+        q *= xh
+        der_xh -= q
+        der_x = irfft2(der_xh, size, window)
+    if needs[1]:
+        ug *= xh
+        der_y = irfft2(ug, size, window)
+    return der_x, der_y, der_lambda
+
+
+register("rlr", Kernel("reference", _rlr, _rlr_backward))
 
 
 def rlr(x: Any, y: Any, penalty: Any, window: str = "hann") -> tuple[Any, Any]:
@@ -60,12 +98,7 @@ def rlr(x: Any, y: Any, penalty: Any, window: str = "hann") -> tuple[Any, Any]:
     r : array (N, C, H, W), dtype of ``x``
     saved : for ``rlr_backward``
     """
-    xh, uy = rfft2(x, window), rfft2(y, window)
-    u = power(xh)
-    u += penalty
-    u = get_array_module(u).divide(1, u, out=u)
-    uy *= u
-    return irfft2(xh.conj() * uy, x.shape[-2:]), (xh, uy, u)
+    return choose("rlr", x).forward(x, y, penalty, window)
 
 
 def rlr_backward(
@@ -108,26 +141,7 @@ def rlr_backward(
     der_x, der_y : arrays (N, C, H, W), or None where not wanted
     der_lambda : array of shape (), ``dL/dlambda = n dL/dp`` for ``p = n lambda``
     """
-    xh, uy, u = saved
-    xp = get_array_module(der)
-    size = der.shape[-2:]
-    g = rfft2(der)
-    ug = xp.multiply(u, g, out=g)
-    q = ug.conj()
-    q *= uy
-    der_lambda = -real_sum(xh, q, size[1])
-    der_x = der_y = None
-    if needs[0]:
-        der_xh = penalty * q
-        xp.conj(q, out=q)
-        q *= xh
-        q *= xh
-        der_xh -= q
-        der_x = irfft2(der_xh, size, window)
-    if needs[1]:
-        ug *= xh
-        der_y = irfft2(ug, size, window)
-    return der_x, der_y, der_lambda
+    return choose("rlr", der).backward(saved, der, penalty, window, needs)
 
 
 def update_change(

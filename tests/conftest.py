@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import simulated_cupy
+from cuda_arrays import cuda  # noqa: F401  (a fixture)
 from dagnet import BackendError, DagNN, check_device
 from devices import computes, device_params, devices
 from errors import tables

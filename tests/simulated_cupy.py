@@ -5,7 +5,8 @@ argument or an index that is a NumPy array, ``np.asarray`` of a device array, a 
 lacks, an argument that its function does not take (``cupy_functions.json`` has the names of
 CuPy 14.2's functions and of their arguments, read with ``inspect``). What makes the host wait for
 the card is counted by ``transfers``: values that are fetched, ``float`` and ``bool`` of an array,
-a mask as an index. What it cannot show is CUDA itself: kernels, streams, memory, other rounding.
+a mask as an index. Kernels in CUDA are compiled for the host and run there (``cuda_emulation``).
+What it cannot show is CUDA itself: its compiler's code, streams, memory, other rounding.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
+
+from cuda_emulation import RawModule
+from dagnet.backend import _constant
+from layers.kernels.cuda.launch import cuda_module, usable
 
 FUNCTIONS = json.loads(Path(__file__).with_name("cupy_functions.json").read_text())
 UFUNC_OPTIONS = ("out", "dtype", "casting")
@@ -252,6 +257,7 @@ def _modules() -> dict[str, Any]:
             "linalg": Library("cupy.linalg", np.linalg),
             "random": Library("cupy.random", np.random),
             "lib": SimpleNamespace(stride_tricks=tricks),
+            "RawModule": RawModule,
             "asnumpy": lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a),
         },
     )
@@ -267,15 +273,24 @@ def installed() -> Iterator[Transfers]:
     modules = _modules()
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
+    _forget_kernels()
     transfers.to_host = transfers.to_device = 0
     try:
         yield transfers
     finally:
+        _forget_kernels()
         for name, old in before.items():
             if old is None:
                 del sys.modules[name]
             else:
                 sys.modules[name] = old
+
+
+def _forget_kernels() -> None:
+    """Kernels and constants are one library's, the simulated or the real one."""
+    _constant.cache_clear()
+    cuda_module.cache_clear()
+    usable.cache_clear()
 
 
 def _binary(symbol: str, ufunc: str) -> None:

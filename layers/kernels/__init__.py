@@ -5,7 +5,7 @@ here that calls ``register`` and is imported below; its test compares it with th
 reference, over ``registered(operation)``.
 """
 
-from . import conv_im2row  # noqa: F401  (registers itself)
+from . import conv_im2row, cuda  # noqa: F401  (register themselves)
 from .registry import Kernel, choose, register, registered
 
 __all__ = ["Kernel", "choose", "register", "registered"]

@@ -19,7 +19,8 @@ class Kernel:
         What tells it from the operation's other kernels (``'im2row'``).
     forward, backward : callable
         With the arguments and results of the operation's reference kernel. What ``forward``
-        hands to ``backward`` besides is the kernel's own affair.
+        hands to ``backward`` besides is the kernel's own affair. Operations without a derivative
+        have no ``backward``: None.
     backend : 'numpy', 'cupy' or None
         The array module that it is for; ``None`` is any.
     dtypes : tuple of str or None
@@ -27,20 +28,26 @@ class Kernel:
     rank : int
         Of the kernels that fit an array, the one of the highest rank is chosen. References have
         rank 0.
+    usable : callable or None
+        Whether the kernel can run here, asked with no arguments where all else fits; ``None`` is
+        yes.
     """
 
     name: str
     forward: Callable[..., Any]
-    backward: Callable[..., Any]
+    backward: Callable[..., Any] | None
     backend: str | None = None
     dtypes: tuple[str, ...] | None = None
     rank: int = 0
+    usable: Callable[[], bool] | None = None
 
     def fits(self, x: Any) -> bool:
         """Whether the kernel takes arrays of the module and dtype of ``x``."""
         if self.dtypes is not None and x.dtype.name not in self.dtypes:
             return False
-        return self.backend is None or self.backend == get_array_module(x).__name__
+        if self.backend is not None and self.backend != get_array_module(x).__name__:
+            return False
+        return self.usable is None or self.usable()
 
 
 _KERNELS: dict[str, list[Kernel]] = {}
@@ -77,8 +84,8 @@ def _compete(a: Kernel, b: Kernel) -> bool:
 def choose(operation: str, x: Any) -> Kernel:
     """Return the kernel of the highest rank that fits ``x``.
 
-    The answer depends on the array module and the dtype of ``x`` alone, so a backward pass that
-    asks with a derivative gets the kernel that ran forward.
+    The answer depends on the array module and the dtype of ``x`` alone (and on this computer), so
+    a backward pass that asks with a derivative gets the kernel that ran forward.
 
     Raises
     ------
@@ -95,6 +102,11 @@ def choose(operation: str, x: Any) -> Kernel:
             f"{get_array_module(x).__name__}; known operations: {', '.join(sorted(_KERNELS))}"
         )
     return best
+
+
+def reference(operation: str) -> Kernel:
+    """The kernel of an operation that the others must agree with, and that takes all it can get."""
+    return min(_KERNELS[operation], key=lambda kernel: kernel.rank)
 
 
 def registered(operation: str) -> tuple[Kernel, ...]:
