@@ -185,6 +185,19 @@ def _checked(x: Any, multipliers: Any, biases: Any = None, moments: Any = None) 
     return checked
 
 
+def check_params(x: Any, multipliers: Any, biases: Any, moments: Any, *, used: bool) -> list[Any]:
+    """The parameters in the dtype of ``x``; in place of moments that are not ``used`` None.
+
+    Raises
+    ------
+    ShapeError, TypeError, ValueError
+        As ``batch_norm_stored``.
+    """
+    if used:
+        return _checked(x, multipliers, biases, moments)
+    return [*_checked(x, multipliers, biases), None]
+
+
 @register_layer("dagnn.BatchNorm")
 @dataclass(eq=False, kw_only=True)
 class BatchNorm(ElementWise):

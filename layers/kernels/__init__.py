@@ -6,6 +6,6 @@ reference, over ``registered(operation)``.
 """
 
 from . import conv_im2row, cuda  # noqa: F401  (register themselves)
-from .registry import Kernel, choose, register, registered
+from .registry import Kernel, choose, reference, register, registered
 
-__all__ = ["Kernel", "choose", "register", "registered"]
+__all__ = ["Kernel", "choose", "reference", "register", "registered"]

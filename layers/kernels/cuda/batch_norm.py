@@ -92,3 +92,5 @@ def backward_stored(
 
 offer("batch_norm", forward, backward)
 offer("batch_norm_stored", forward_stored, backward_stored)
+offer("batch_norm_relu", forward, backward)
+offer("batch_norm_relu_stored", forward_stored, backward_stored)
