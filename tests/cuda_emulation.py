@@ -119,8 +119,10 @@ class RawKernel:
             if type(argument) is not python:
                 raise TypeError(f"{where}: {kind} needs {python}, received {type(argument)}")
             return converter(argument)
-        if argument is None:
+        if type(argument) is int and argument == 0:
             return None
+        if not hasattr(argument, "_host"):
+            raise TypeError(f"{where}: {kind}* needs an array or 0, received {type(argument)}")
         host = argument._host
         if host.dtype != self._types[kind]:
             raise TypeError(f"{where}: {kind}* needs {self._types[kind]}, received {host.dtype}")

@@ -96,6 +96,7 @@ def test_a_barrier_that_some_threads_do_not_reach_is_an_error(exchange, last):
         (lambda: (device_array([1]), 0), "takes 3"),
         (lambda: (device_array([1]), 0.0, 1), "long long"),
         (lambda: (simulated_cupy.wrap(np.ones(1)), 0, 1), "needs int32"),
+        (lambda: (None, 0, 1), "an array or 0"),
         (lambda: (device_array([[1, 2], [3, 4]]).T, 0, 1), "C order"),
     ],
 )

@@ -88,7 +88,8 @@ def launch(name: str, kernel: str, dtype: Any, blocks: int, arguments: tuple) ->
         ``long long``; numbers of type float, which arrive as ``double``
     """
     function = cuda_module(name, PRECISIONS[np.dtype(dtype).name]).get_function(kernel)
-    function((blocks,), (THREADS,), arguments)
+    # CuPy hands over 0 as eight bytes of zeros, a null pointer; None it does not know.
+    function((blocks,), (THREADS,), tuple(0 if a is None else a for a in arguments))
 
 
 def launch_over(name: str, kernel: str, dtype: Any, count: int, arguments: tuple) -> None:
