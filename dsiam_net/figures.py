@@ -67,9 +67,9 @@ def save_figure(figure: Figure, path: str | os.PathLike, dpi: float = DPI) -> No
 
 
 def running_median(values: np.ndarray) -> np.ndarray:
-    """Median of each value's neighbours, over a tenth of the values; the ends are repeated."""
+    """Median of each value's neighbours, over a tenth of the values; mirrored at the ends."""
     width = min(MEDIAN_STEPS, len(values) // 10) | 1
-    padded = np.pad(values, width // 2, mode="edge")
+    padded = np.pad(values, width // 2, mode="reflect")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
 
 

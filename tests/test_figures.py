@@ -80,6 +80,8 @@ def test_the_running_median_passes_over_outliers_and_follows_a_slope():
     assert (running_median(values) == 3).all()
     slope = np.arange(100.0)
     assert np.array_equal(running_median(slope)[5:-5], slope[5:-5])
+    # One value at the end does not stand for all that would follow it.
+    assert running_median(np.array([3.0] * 99 + [50.0]))[-1] == 3
     assert running_median(np.array([4.0, 9.0, 1.0])).tolist() == [4, 9, 1]
 
 
