@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,8 @@ _SPACE = {
     errno.EDQUOT: "the quota of the disk is used up; free some space and give the command again",
     errno.EFBIG: "it would be larger than a file may be here (see ulimit -f)",
 }
+# Windows alone tells text from other files.
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 # What forbids to begin a file.
 _PERMISSION = {
     errno.EACCES: "there is no permission to write there; choose another folder",
@@ -41,11 +43,19 @@ def explain_writing(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: str | os.PathLike, mode: str = "wb", sync: bool = True) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path``; rename it to ``path`` when the block ends well.
 
     Missing parent folders are made. On an exception the temporary file is removed and ``path``
-    is as it was.
+    is as it was; so it is if the process is killed, but the temporary file is left then.
+
+    Parameters
+    ----------
+    path : path
+    mode : 'wb' or 'w'
+    sync : bool
+        Wait until the disk has the file, so that it is whole even if the machine stops. Without,
+        which is for many small files that can be made again, it is whole if the process is killed.
 
     Raises
     ------
@@ -55,23 +65,32 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]
     path = Path(path)
     with explain_writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-        )
+        temporary, handle = _new_file(path)
     try:
         # Not of permissions: the block may read other files.
         with _explained(path, _SPACE), os.fdopen(handle, mode) as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files that only their owner can read; results are ordinary files.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+            if sync:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """A temporary file beside ``path``, open.
+
+    Its permissions are an ordinary file's; ``tempfile`` makes files that only their owner can
+    read, and to change that the process would have to ask for its umask by changing it.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            return temporary, os.open(temporary, _NEW, 0o666)
+        except FileExistsError:
+            continue
 
 
 @contextmanager

@@ -164,6 +164,9 @@ def _begin(
         last = None if name is None else Path(name)
     if last is not None:
         net, state = _go_on(last, net, train, options, communicator)
+        if communicator.is_first and len(train) > 0 and last.name != PARTIAL:
+            # Of an epoch that is whole: the run was killed before it could remove it.
+            (Path(options.exp_dir) / PARTIAL).unlink(missing_ok=True)
     state.settings = dict(options.settings)
     state.workers = communicator.size
     _take_solver(state, options)
@@ -290,9 +293,11 @@ class _Loop:
             stats["time"] = stats.get("time", 0.0) + time.perf_counter() - start
             if mode == "train":
                 self.state.step = step + 1
-                self._save_partial(step + 1, steps, stats)
             for callback in self.callbacks:
                 callback.after_step(mode, epoch, step + 1, steps, stats)
+            # After the callbacks: what they write of a step is there before a run goes on from it.
+            if mode == "train":
+                self._save_partial(step + 1, steps, stats)
         return stats
 
     def _figures(self, stats: dict) -> dict:

@@ -51,7 +51,8 @@ class Callback:
         """Parameters have changed: the place to keep them within bounds."""
 
     def after_step(self, mode: str, epoch: int, step: int, steps: int, stats: dict) -> None:
-        """A batch is done; ``step`` counts from 1 to ``steps``."""
+        """A batch is done; ``step`` counts from 1 to ``steps``. Its checkpoint, if it has one, is
+        written afterwards: a run that goes on from there finds what was written here."""
 
     def after_epoch(self, net: DagNN, state: TrainState) -> None:
         """Training and validation of an epoch are done and its checkpoint is written."""

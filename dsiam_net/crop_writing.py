@@ -301,8 +301,9 @@ def _overlaps(box: np.ndarray, image: np.ndarray) -> bool:
 def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
-    with explain_writing(path):
-        path.write_bytes(data.tobytes())
+    # Not waited for: the sizes in the video's part tell after the machine stopped.
+    with atomic_write(path, sync=False) as file:
+        file.write(data.tobytes())
 
 
 def _moments(store: Path, tracks: Sequence[StoredTrack], settings: _Settings) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class StepLog(Callback):
 class EpochLog(Callback):
     """Writes ``epochs.csv``, a row an epoch, and ``curves.png``.
 
+    What a run that was killed did not come to write is written when it goes on.
+
     Parameters
     ----------
     directory : Path
@@ -82,6 +84,8 @@ class EpochLog(Callback):
 
     def on_start(self, net, state):
         self._state = state
+        if state.stats["train"]:
+            self.after_epoch(net, state)
 
     def after_step(self, mode, epoch, step, steps, stats):
         if mode == "train" and step % DRAW_EVERY == 0:

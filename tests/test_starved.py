@@ -128,10 +128,10 @@ def test_a_write_that_is_refused_leaves_the_old_file(tmp_path, monkeypatch, numb
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
 def test_a_folder_that_is_refused_is_named(tmp_path, monkeypatch, number):
-    def refuse(**_):
+    def refuse(_):
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
 
-    monkeypatch.setattr("dagnet.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("dagnet.files._new_file", refuse)
     with pytest.raises(OutputError, match="choose another folder"), atomic_write(tmp_path / "a"):
         pass
 

@@ -143,15 +143,18 @@ def test_a_run_interrupted_at_any_moment_goes_on_to_equal_bits(moment, every, wh
 
 
 def test_a_run_interrupted_after_every_single_step_ends_at_equal_bits(whole, tmp_path):
-    class Once(Callback):
-        def after_step(self, mode, epoch, step, steps, stats):
-            if mode == "train" and step < steps:
-                raise KeyboardInterrupt
-
-    for _ in range(EPOCHS * (STEPS - 1)):
+    for _ in range(EPOCHS * STEPS - 1):
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, [Once()], every=1)
-    assert_same_run(train(tmp_path, [Once()], every=1), whole)
+            train(tmp_path, [Interrupt("update", 2)], every=1)
+    assert_same_run(train(tmp_path, [Interrupt("update", 2)], every=1), whole)
+
+
+def test_a_step_has_no_checkpoint_before_all_callbacks_know_of_it(tmp_path):
+    # Else the log of a run that is killed in between would lack the step for ever.
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt("train", 2, 3)], every=1)
+    _, state = load_checkpoint(find_last_checkpoint(tmp_path))
+    assert (state.epoch, state.step) == (2, 2)
 
 
 def test_a_run_interrupted_while_a_batch_is_made_goes_on_to_equal_bits(whole, tmp_path):
@@ -331,12 +334,23 @@ def test_the_continued_network_keeps_the_place_and_ways_of_the_one_given(tmp_pat
     assert found.get_param("w").der is None
 
 
+def test_what_was_kept_of_an_epoch_that_is_whole_is_removed(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Interrupt("train", EPOCHS, STEPS)], every=1)
+    kept = (tmp_path / PARTIAL).read_bytes()
+    train(tmp_path, every=1)
+    # As a kill leaves it between the checkpoint of the epoch and the removal.
+    (tmp_path / PARTIAL).write_bytes(kept)
+    assert_same_run(train(tmp_path, every=1), whole)
+    assert not (tmp_path / PARTIAL).exists()
+
+
 # Beginning anew
 
 
 def test_a_run_that_does_not_continue_sets_older_checkpoints_aside(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, [Interrupt("train", 3, 1)], every=1, random_seed=9)
+        train(tmp_path, [Interrupt("train", 3, 2)], every=1, random_seed=9)
     # Interrupted too, and earlier: it must go on from its own checkpoint, not from epoch 3.
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, [Interrupt("train", 2, 1)], continue_=False)
