@@ -18,6 +18,7 @@ from dagnet import load_checkpoint
 from dagnet.mpi import GPUS, choose_gpu, join, launched_rank, launched_size
 from dsiam_net import pretrain, train
 from dsiam_net.branches import siamfc_branch
+from dsiam_net.fidelity.checks.training import CANCELLED
 from dsiam_net.pretraining_log import read_steps
 from dsiam_net.siamfc import make_siamfc
 from dsiam_net.training_log import read_log
@@ -141,8 +142,10 @@ def momenta(path):
 def assert_close(found, expected, before=None):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        error = np.abs(found[name] - value).max()
-        assert error <= 1e-6 * max(np.abs(value).max(), 1e-30), name
+        # Batch statistics take the effect of some biases away. What they have learned is the
+        # rounding of sums whose order differs: small beside what they are added to, of order one.
+        scale = 1.0 if name in CANCELLED else max(np.abs(value).max(), 1e-30)
+        assert np.abs(found[name] - value).max() <= 1e-6 * scale, name
 
 
 def sub_batches(monkeypatch, module, count):
