@@ -139,12 +139,12 @@ def momenta(path):
     return load_checkpoint(path)[1].solver_state
 
 
-def assert_close(found, expected, before=None):
+def assert_close(found, expected, relative=True):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         # Batch statistics take the effect of some biases away. What they have learned is the
         # rounding of sums whose order differs: small beside what they are added to, of order one.
-        scale = 1.0 if name in CANCELLED else max(np.abs(value).max(), 1e-30)
+        scale = max(np.abs(value).max(), 1e-30) if relative and name not in CANCELLED else 1.0
         assert np.abs(found[name] - value).max() <= 1e-6 * scale, name
 
 
@@ -174,7 +174,8 @@ def test_two_processes_take_five_steps_of_one_with_two_sub_batches(
     train.main(training(weights, data, tmp_path / "one", *more))
     found, expected = (tmp_path / name / "net-epoch-1.npz" for name in ("two", "one"))
     assert load_checkpoint(found)[1].stats["train"][0]["steps"] == 5
-    assert_close(params(found), params(expected))
+    # Adam divides derivatives, and the rounding of their sums, by their own size.
+    assert_close(params(found), params(expected), relative="adam" not in more)
     begun = {p.name: p.value for p in load_checkpoint(expected)[0].params}
     assert len(begun) == 33
 
