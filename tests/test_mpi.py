@@ -144,7 +144,8 @@ def assert_close(found, expected, relative=True):
     for name, value in expected.items():
         # Batch statistics take the effect of some biases away. What they have learned is the
         # rounding of sums whose order differs: small beside what they are added to, of order one.
-        scale = max(np.abs(value).max(), 1e-30) if relative and name not in CANCELLED else 1.0
+        least = 1e-30 if relative and name not in CANCELLED else 1.0
+        scale = max(np.abs(value).max(), least)
         assert np.abs(found[name] - value).max() <= 1e-6 * scale, name
 
 
