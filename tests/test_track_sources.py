@@ -186,13 +186,14 @@ def test_exact_and_fast_exclude_each_other(folder, weights, capsys):
 
 
 def test_without_a_display_it_is_said_what_to_do(folder, weights):
+    before = pyplot.get_fignums()
     with pytest.raises(DisplayError, match=r"no display.*--init x,y,w,h"):
         main(command(folder / "img", weights))
     with pytest.raises(DisplayError, match=r"no display.*--init x,y,w,h"):
         main(command(folder, weights, "--select"))
     with pytest.raises(DisplayError, match=r"no display.*--save-video"):
         main(command(folder, weights, "--show"))
-    assert not pyplot.get_fignums()
+    assert pyplot.get_fignums() == before
 
 
 @pytest.fixture
@@ -209,10 +210,11 @@ def display(monkeypatch):
 
 
 def test_a_box_is_drawn_with_the_mouse(display):
+    before = pyplot.get_fignums()
     image = np.zeros((90, 121, 3), np.uint8)
     display.actions += [("drag", (39.6, 49.4), (63.4, 29.6)), ("key", "enter")]
     assert select_box(image).tolist() == [41, 31, 24, 20]
-    assert not pyplot.get_fignums()
+    assert pyplot.get_fignums() == before
 
 
 def test_a_box_that_was_drawn_again_counts(display, folder, weights, tmp_path):
@@ -263,6 +265,7 @@ def test_dragging_goes_any_way_and_stops_at_the_frame():
 
 
 def test_frames_are_shown_while_they_are_tracked(display, folder, weights, monkeypatch):
+    before = pyplot.get_fignums()
     shown = []
     add = Window.add
 
@@ -274,7 +277,7 @@ def test_frames_are_shown_while_they_are_tracked(display, folder, weights, monke
     assert main(command(folder, weights, "--show")) == 0
     assert len(shown) == FRAMES and shown[0].shape == (90, 121, 3)
     assert tuple(shown[0][30, 50]) == (255, 60, 40)  # the box
-    assert not pyplot.get_fignums()
+    assert pyplot.get_fignums() == before
 
 
 def test_closing_the_window_ends_the_run(display, folder, weights, tmp_path, monkeypatch):
