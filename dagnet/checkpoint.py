@@ -10,7 +10,8 @@ from typing import Any
 
 from . import storage
 from .backend import tree_to_device
-from .net import CHECKPOINT_FORMAT, FORMAT_VERSION, DagNN, check_format
+from .contents import CHECKPOINT_FORMAT, FORMAT_VERSION, check_format
+from .net import DagNN
 
 _NAME = re.compile(r"net-epoch-([1-9]\d*)\.npz")
 PARTIAL = "net-partial.npz"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import storage
-from .backend import check_device, fetch, to_device, tree_to_device
-from .errors import CheckpointError, DagNNError, LayerError
+from . import contents, storage
+from .backend import check_device, fetch, to_device
+from .errors import DagNNError, LayerError
 from .execution import Evaluation, LateInputs
 from .explaining import explain
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
-from .layer import Layer, layer_class
+from .layer import Layer
 from .memory import fit
 from .parameter_server import ParameterServer
 from .plan import Plan, make_plan
@@ -24,10 +23,6 @@ from .printing import print_network
 from .records import Variable
 from .requirements import Requirement
 
-FORMAT = "dagnet.DagNN"
-# Written by dagnet.checkpoint: a network with the state of its training.
-CHECKPOINT_FORMAT = "dagnet.checkpoint"
-FORMAT_VERSION = 1
 # Training and validation alternate; a tracker has a plan for each kind of image.
 PLANS_KEPT = 8
 _MODES = {"normal": "normal", "train": "normal", "test": "test"}
@@ -427,31 +422,7 @@ class DagNN(Graph):
 
     def to_dict(self) -> dict[str, Any]:
         """The network as plain containers and NumPy arrays (MATLAB's ``saveobj``)."""
-        return {
-            "layers": [
-                {
-                    "name": record.name,
-                    "type": record.type,
-                    "inputs": record.inputs,
-                    "outputs": record.outputs,
-                    "params": record.params,
-                    "block": tree_to_device(record.block.save(), "cpu"),
-                }
-                for record in self.layers
-            ],
-            "vars": [{"name": v.name, "precious": v.precious} for v in self.vars],
-            "params": [
-                {
-                    "name": p.name,
-                    "value": to_device(p.value, "cpu"),
-                    "train_method": p.train_method,
-                    "learning_rate": p.learning_rate,
-                    "weight_decay": p.weight_decay,
-                }
-                for p in self.params
-            ],
-            "meta": self.meta,
-        }
+        return contents.to_dict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DagNN:
@@ -464,28 +435,7 @@ class DagNN(Graph):
         DagNNError
             If a layer's type is not registered, or does not know one of the settings.
         """
-        net = cls()
-        for layer in content["layers"]:
-            net.add_layer(
-                layer["name"],
-                _make_block(layer),
-                layer["inputs"],
-                layer["outputs"],
-                layer["params"],
-                skip_rebuild=True,
-            )
-        net.rebuild()
-        for entry in content["params"]:
-            parameter = net.get_param(entry["name"])
-            value = entry["value"]
-            parameter.value = None if value is None else np.array(value, order="C")
-            parameter.train_method = entry["train_method"]
-            parameter.learning_rate = entry["learning_rate"]
-            parameter.weight_decay = entry["weight_decay"]
-        for entry in content["vars"]:
-            net.get_var(entry["name"]).precious = entry["precious"]
-        net.meta = copy.deepcopy(dict(content["meta"]))
-        return net
+        return contents.fill(cls(), content)
 
     def copy(self) -> DagNN:
         """A deep copy on the CPU of all that ``save`` writes: structure, parameters and meta.
@@ -497,7 +447,8 @@ class DagNN(Graph):
     def save(self, path: str | os.PathLike) -> None:
         """Write the network to a ``.npz`` file (no pickle), under a temporary name first."""
         storage.save_tree(
-            path, {"format": FORMAT, "version": FORMAT_VERSION, "net": self.to_dict()}
+            path,
+            {"format": contents.FORMAT, "version": contents.FORMAT_VERSION, "net": self.to_dict()},
         )
 
     @classmethod
@@ -509,28 +460,7 @@ class DagNN(Graph):
         CheckpointError
             If the file is not one, is damaged, or is of a later version.
         """
-        content = check_format(path, storage.load_tree(path), FORMAT, CHECKPOINT_FORMAT)
+        content = contents.check_format(
+            path, storage.load_tree(path), contents.FORMAT, contents.CHECKPOINT_FORMAT
+        )
         return cls.from_dict(content["net"])
-
-
-def _make_block(layer: Mapping[str, Any]) -> Layer:
-    """A layer from its type and settings."""
-    try:
-        return layer_class(layer["type"])(**copy.deepcopy(layer["block"]))
-    except (DagNNError, TypeError, ValueError) as exc:
-        raise DagNNError(f"layer {layer['name']!r} ({layer['type']}): {exc}") from exc
-
-
-def check_format(path: str | os.PathLike, content: Any, *expected: str) -> dict[str, Any]:
-    """Return ``content`` if it is a tree of a format ``expected`` that this version can read."""
-    found = content.get("format") if isinstance(content, dict) else None
-    if found not in expected or not isinstance(content.get("version"), int):
-        raise CheckpointError(
-            f"{os.fspath(path)}: expected a file of format {' or '.join(expected)}, found {found}"
-        )
-    if content["version"] > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{os.fspath(path)}: written by a later version (format {content['version']}, this "
-            f"version reads up to {FORMAT_VERSION}); update this software"
-        )
-    return content

@@ -9,8 +9,8 @@ import numpy as np
 
 import layers  # noqa: F401  (registers the layers that files name)
 from dagnet import DagNN, storage
-from dagnet.net import CHECKPOINT_FORMAT, check_format
-from dagnet.net import FORMAT as NETWORK_FORMAT
+from dagnet.contents import CHECKPOINT_FORMAT, check_format
+from dagnet.contents import FORMAT as NETWORK_FORMAT
 from matlab_import import load_matrix, load_network, load_siamfc_pth
 
 from . import shipped
