@@ -11,6 +11,7 @@ accesses to files, a third while a file is being written. All of a run's process
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import shutil
@@ -124,6 +125,9 @@ class Killer:
             os.dup2(told.fileno(), 2)
         os.environ.update(at)
         kill_hook.install()
+        # The processes that the run starts are copies too.
+        context = multiprocessing.get_context("fork")
+        multiprocessing.get_context = lambda _: context
         try:
             execute(self.name, self.folder, self.jobs)
         except SystemExit as stop:
