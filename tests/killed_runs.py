@@ -22,11 +22,10 @@ from dsiam_net.clips import ListedClips
 from dsiam_net.crops import CropStore
 from dsiam_net.pretraining_log import read_steps
 from dsiam_net.sequences import read_regions
-from dsiam_net.siamfc import make_siamfc
 from dsiam_net.training_log import read_log
 from evaluation_stubs import write_sequence
 from matlab_import import load_network, read_mat
-from tiny import CHANNELS
+from tiny import CHANNELS, write_siamfc
 
 SEQUENCES, FRAMES = ("First", "Second", "Third"), 6
 # Names of a table's columns that hold seconds, which no two runs share.
@@ -38,12 +37,7 @@ def prepare(folder: Path) -> None:
     for seed, name in enumerate(SEQUENCES):
         write_sequence(folder / "data" / name, FRAMES, seed)
     make_store(folder / "store", [f"v{k}" for k in range(10)], frames=3)
-    branch = siamfc_branch(CHANNELS)
-    branch.init_params(3)
-    for parameter in branch.params:
-        if parameter.train_method == "average":
-            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
-    make_siamfc(branch).save(folder / "tiny.npz")
+    write_siamfc(folder / "tiny.npz")
 
 
 class Run(ABC):

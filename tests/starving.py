@@ -16,17 +16,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dagnet import DagNN, load_checkpoint
 from dsiam_net import analyse, data, evaluate, pretrain, ship, track, train
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.cli import run_command
 from dsiam_net.crops import CropStore
-from dsiam_net.siamfc import make_siamfc
 from evaluation_stubs import write_sequence
 from pair_sources import Blobs
-from tiny import CHANNELS
+from tiny import CHANNELS, write_siamfc
 
 PAGE = 4096
 INSTANCE = 159
@@ -40,13 +37,7 @@ class World:
         self.disk = folder / "disk"
         self.disk.mkdir()
         self.run = self.disk / "run"
-        self.weights = folder / "tiny.npz"
-        branch = siamfc_branch(CHANNELS)
-        branch.init_params(3)
-        for parameter in branch.params:
-            if parameter.train_method == "average":
-                parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
-        make_siamfc(branch).save(self.weights)
+        self.weights = write_siamfc(folder / "tiny.npz")
         for seed, name in enumerate(("First", "Second")):
             write_sequence(folder / "data" / name, 12, seed)
         pretrain.siamfc_branch = lambda: siamfc_branch(CHANNELS)

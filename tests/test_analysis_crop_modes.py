@@ -15,9 +15,7 @@ from dsiam_net.analysis.crop_modes import (
     statement,
     table,
 )
-from dsiam_net.branches import siamfc_branch
-from dsiam_net.siamfc import make_siamfc
-from tiny import CHANNELS
+from tiny import write_siamfc
 
 STEPS = tuple((1, i) for i in range(1, 5))
 
@@ -118,9 +116,7 @@ def test_the_first_steps_of_unequal_runs_can_be_compared():
 def folders(tmp_path_factory):
     """Runs of the library: none, pool and soft from the same start, on the same two clips."""
     base = tmp_path_factory.mktemp("runs")
-    branch = siamfc_branch(CHANNELS)
-    branch.init_params(3)
-    make_siamfc(branch).save(base / "start.npz")
+    write_siamfc(base / "start.npz")
     for mode in ("none", "pool", "soft"):
         train.main(
             [

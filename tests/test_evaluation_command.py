@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from dagnet import __version__
-from dsiam_net.branches import siamfc_branch
 from dsiam_net.cli import run_command
 from dsiam_net.evaluate import main
 from dsiam_net.evaluation.results import read_run
@@ -25,6 +24,7 @@ from dsiam_net.tracking import save_boxes, track, track_sequence
 from dsiam_net.weights import load_weights
 from evaluation_stubs import write_sequence
 from golden import ROOT
+from tiny import plain_branch
 
 
 @pytest.fixture
@@ -46,11 +46,7 @@ def published(tmp_path, data):
 
 @pytest.fixture
 def weights(tmp_path):
-    net = siamfc_branch((4, 4, 4, 4, 4))
-    net.init_params(1)
-    for parameter in net.params:
-        if parameter.train_method == "average":
-            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
+    net = plain_branch((4, 4, 4, 4, 4), seed=1)
     path = tmp_path / "tiny.npz"
     net.save(path)
     return path

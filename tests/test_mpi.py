@@ -10,7 +10,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -20,12 +19,11 @@ from dsiam_net import pretrain, train
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.fidelity.checks.training import CANCELLED
 from dsiam_net.pretraining_log import read_steps
-from dsiam_net.siamfc import make_siamfc
 from dsiam_net.training_log import read_log
 from evaluation_stubs import write_sequence
 from golden import ROOT
 from pair_sources import Blobs
-from tiny import CHANNELS, smooth_clip
+from tiny import CHANNELS, write_siamfc, write_two_clips
 
 MEMBER = ROOT / "tests" / "mpi_member.py"
 # Loaded machines are slow; what hangs is ended.
@@ -98,29 +96,12 @@ def mpirun(start):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A small SiamFC."""
-    branch = siamfc_branch(CHANNELS)
-    branch.init_params(3)
-    for parameter in branch.params:
-        if parameter.train_method == "average":
-            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
-    path = tmp_path_factory.mktemp("weights") / "small.npz"
-    make_siamfc(branch).save(path)
-    return path
+    return write_siamfc(tmp_path_factory.mktemp("weights") / "small.npz")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two sequences in OTB layout."""
-    folder = tmp_path_factory.mktemp("data")
-    for name, seed in (("First", 1), ("Second", 2)):
-        clip = smooth_clip(np.random.default_rng(seed), frames=5, dtype=np.float32)
-        (folder / name / "img").mkdir(parents=True)
-        for i, frame in enumerate(clip.frames, start=1):
-            image = np.clip(frame, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:, :, ::-1]
-            cv2.imwrite(str(folder / name / "img" / f"{i:04d}.png"), image)
-        np.savetxt(folder / name / "groundtruth_rect.txt", clip.boxes, fmt="%g", delimiter=",")
-    return folder
+    return write_two_clips(tmp_path_factory.mktemp("data"))
 
 
 def training(weights, data, exp_dir, *more):

@@ -13,7 +13,6 @@ import scipy.io
 
 from dagnet import __version__
 from dsiam_net import sequences
-from dsiam_net.branches import siamfc_branch
 from dsiam_net.cli import run_command
 from dsiam_net.metrics import precision, success_auc
 from dsiam_net.overlay import LOST, TRACKED, TRUTH, VideoWriter, draw_box, draw_tracking
@@ -24,6 +23,7 @@ from dsiam_net.tracker import Tracker, TrackingWarning, create_tracker
 from dsiam_net.tracking import save_boxes, track, track_sequence
 from dsiam_net.weights import load_fusion_map, load_weights, random_siamfc
 from golden import GOLDENS, ROOT, golden, load_case
+from tiny import plain_branch
 
 FRAMES = 5
 
@@ -48,11 +48,7 @@ def folder(tmp_path, rng):
 @pytest.fixture
 def weights(tmp_path):
     """A file with a tiny network."""
-    net = siamfc_branch((4, 4, 4, 4, 4))
-    net.init_params(1)
-    for parameter in net.params:
-        if parameter.train_method == "average":
-            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
+    net = plain_branch((4, 4, 4, 4, 4), seed=1)
     path = tmp_path / "tiny.npz"
     net.save(path)
     return path

@@ -12,6 +12,7 @@ from dsiam_net.target import Target, as_region, dsiam_target, siamfc_target
 from dsiam_net.tracker import TRACKERS, create_tracker
 from dsiam_net.unrolled import UnrolledSettings, build_unrolled
 from golden import assert_passes, golden, golden_cases
+from tiny import plain_branch
 
 # Tighter than what the command allows for files of any origin: the same cells of the same maps
 # give the same number.
@@ -116,11 +117,7 @@ def test_runs_as_the_original(case):
 
 def small_tracker(name="dsiamm", **changes):
     """A tracker on a tiny network with random filters."""
-    net = siamfc_branch((4, 4, 4, 4, 4))
-    net.init_params(1)
-    for parameter in net.params:
-        if parameter.train_method == "average":
-            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
+    net = plain_branch((4, 4, 4, 4, 4), seed=1)
     preset = "siamfc" if name == "siamfc" else "released"
     return create_tracker(name, net, get_preset(preset, **changes))
 

@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pytest
 
-from dsiam_net.branches import siamfc_branch
 from dsiam_net.patches import ExactPatches
 from dsiam_net.settings import get_preset
 from dsiam_net.tracker import TrackingWarning, create_tracker
 from dsiam_net.weights import random_siamfc
+from tiny import plain_branch
 
 TRACKERS = ("siamfc", "dsiamm")
 MODES = ("exact", "fast")
@@ -20,12 +20,7 @@ SMALL = {"exemplar_size": 95, "instance_size": 159}
 @pytest.fixture(scope="module")
 def net():
     """A tiny network with random filters."""
-    net = siamfc_branch((4, 4, 4, 4, 4))
-    net.init_params(1)
-    for parameter in net.params:
-        if parameter.train_method == "average":
-            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
-    return net
+    return plain_branch((4, 4, 4, 4, 4), seed=1)
 
 
 @pytest.fixture

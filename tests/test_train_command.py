@@ -5,44 +5,27 @@ import re
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
 from dagnet import CheckpointError, DagNN, DagNNError, NonFiniteError, load_checkpoint
 from dsiam_net import build_unrolled, train
-from dsiam_net.branches import siamfc_branch
 from dsiam_net.clips import ClipFiles, ClipSampler, write_clips
 from dsiam_net.sequences import find_sequences
-from dsiam_net.siamfc import make_siamfc
 from dsiam_net.training_log import read_log
 from golden import ROOT
 from matlab_import import load_training, read_mat
-from tiny import CHANNELS, smooth_clip
+from tiny import write_siamfc, write_two_clips
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A small SiamFC in the native format."""
-    branch = siamfc_branch(CHANNELS)
-    branch.init_params(3)
-    path = tmp_path_factory.mktemp("weights") / "small.npz"
-    make_siamfc(branch).save(path)
-    return path
+    return write_siamfc(tmp_path_factory.mktemp("weights") / "small.npz")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two sequences in OTB layout."""
-    folder = tmp_path_factory.mktemp("data")
-    for name, seed in (("First", 1), ("Second", 2)):
-        clip = smooth_clip(np.random.default_rng(seed), frames=5, dtype=np.float32)
-        (folder / name / "img").mkdir(parents=True)
-        for i, frame in enumerate(clip.frames, start=1):
-            image = np.clip(frame, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:, :, ::-1]
-            cv2.imwrite(str(folder / name / "img" / f"{i:04d}.png"), image)
-        np.savetxt(folder / name / "groundtruth_rect.txt", clip.boxes, fmt="%g", delimiter=",")
-    return folder
+    return write_two_clips(tmp_path_factory.mktemp("data"))
 
 
 def arguments(weights, data, exp_dir, *more):

@@ -1,7 +1,5 @@
 """Tests of going on from checkpoints: the numbers are those of a run that was not interrupted."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,6 @@ from dagnet import (
     LayerError,
     RMSProp,
     TrainOptions,
-    TrainState,
     find_last_checkpoint,
     load_checkpoint,
     register_layer,
@@ -26,8 +23,8 @@ from dagnet import (
 )
 from dagnet.checkpoint import PARTIAL, epoch_path, set_aside
 from layers import BatchNorm, Conv, Loss, ReLU
-from toy_layers import Drop, Times, array
-from toy_training import bytes_of, get_batch, options, toy_net
+from toy_layers import Drop, Times
+from toy_training import bytes_of, get_batch, options, plain, toy_net
 
 EPOCHS, TRAIN, VAL, BATCH = 3, range(7), range(7, 10), 2
 STEPS, VAL_STEPS = 4, 2
@@ -74,13 +71,6 @@ def without_times(stats):
         mode: [{k: v for k, v in figures.items() if k != "time"} for figures in epochs]
         for mode, epochs in stats.items()
     }
-
-
-def plain(tree):
-    """A solver's state with its arrays as bytes."""
-    if isinstance(tree, dict):
-        return {key: plain(entry) for key, entry in tree.items()}
-    return (tree.dtype, tree.tobytes()) if hasattr(tree, "tobytes") else tree
 
 
 def assert_same_run(first, second):
@@ -446,47 +436,6 @@ def test_a_damaged_partial_checkpoint_is_named(tmp_path):
     (tmp_path / PARTIAL).write_bytes(b"")
     with pytest.raises(CheckpointError, match=rf"{PARTIAL}: not a file"):
         train_dag(toy_net(), get_batch, [0], options=options(tmp_path, num_epochs=2))
-
-
-# Checkpoints themselves
-
-
-def test_a_checkpoint_comes_back_whole(tmp_path):
-    net = toy_net()
-    state = TrainState(
-        epoch=2,
-        step=3,
-        solver_state={"w": array(0.5), "m": (array(1.0), {"n": 2})},
-        stats={"train": [{"objective": 0.1}], "val": []},
-        running={"averages": {"loss": {"average": 0.25}}},
-        settings={"rates": (1e-7, 1e-9)},
-        solver="Adam",
-        learning_rate=[0.1, 0.01],
-    )
-    save_checkpoint(tmp_path / "deep" / "c.npz", net, state)
-    found_net, found = load_checkpoint(tmp_path / "deep" / "c.npz")
-    assert bytes_of(found_net) == bytes_of(net)
-    assert plain(found.solver_state["w"]) == plain(array(0.5))
-    assert found.solver_state["m"][1] == {"n": 2} and isinstance(found.solver_state["m"], tuple)
-    for name in ("epoch", "step", "stats", "running", "settings", "solver", "learning_rate"):
-        assert getattr(found, name) == getattr(state, name)
-
-
-def test_a_checkpoint_loads_as_a_network(tmp_path):
-    save_checkpoint(tmp_path / "c.npz", toy_net(), TrainState())
-    assert bytes_of(DagNN.load(tmp_path / "c.npz")) == bytes_of(toy_net())
-
-
-def test_the_farthest_checkpoint_is_found(tmp_path):
-    assert find_last_checkpoint(tmp_path) is None
-    for epoch in (1, 2, 10):
-        save_checkpoint(epoch_path(tmp_path, epoch), toy_net(), TrainState(epoch=epoch))
-    for name in ("net-epoch-11.npz.tmp", "net-epoch-x.npz", "net-epoch-011.npz"):
-        shutil.copy(epoch_path(tmp_path, 1), tmp_path / name)
-    assert find_last_checkpoint(tmp_path) == epoch_path(tmp_path, 10)
-    for epoch, last in ((10, epoch_path(tmp_path, 10)), (11, tmp_path / PARTIAL)):
-        save_checkpoint(tmp_path / PARTIAL, toy_net(), TrainState(epoch=epoch, step=1))
-        assert find_last_checkpoint(tmp_path) == last
 
 
 def test_late_labels_are_those_of_the_step_after_going_on_too(tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
 from dsiam_net.branches import cast_params, siamfc_branch
 from dsiam_net.clips import Clip
+from dsiam_net.siamfc import make_siamfc
 from dsiam_net.unrolled import UnrolledSettings, build_unrolled
 
 CHANNELS = (12, 16, 24, 24, 16)
@@ -33,6 +36,22 @@ def tiny_branch(rng, dtype=np.float64):
     return branch
 
 
+def plain_branch(channels=CHANNELS, seed=3):
+    """A branch with random filters whose batch norms change nothing in test mode."""
+    branch = siamfc_branch(channels)
+    branch.init_params(seed)
+    for parameter in branch.params:
+        if parameter.train_method == "average":
+            parameter.value = np.tile(np.float32([0, 1]), (len(parameter.value), 1))
+    return branch
+
+
+def write_siamfc(path: Path) -> Path:
+    """Write a SiamFC on a plain branch."""
+    make_siamfc(plain_branch()).save(path)
+    return path
+
+
 def tiny_unrolled(rng, dtype=np.float64, **settings):
     """The unrolled network on a tiny branch; its own parameters lie in (0.2, 0.8)."""
     settings = {"frames": 3, "search_size": SEARCH_SIZE, **settings}
@@ -57,3 +76,20 @@ def smooth_clip(rng, frames=3, size=(150, 180), dtype=np.float64, white=255.0):
     array = np.stack([image.transpose(2, 0, 1) for image in images]).astype(dtype)
     boxes = np.array([[70.0 + 3 * t, 60.0 + 2 * t, 40.0, 31.0] for t in range(frames)])
     return Clip(array + rng.normal(0, 0.02 * white, array.shape), boxes)
+
+
+def write_clip(folder: Path, clip: Clip) -> None:
+    """Write a clip of values up to 255 as a sequence in OTB's layout."""
+    (folder / "img").mkdir(parents=True)
+    for i, frame in enumerate(clip.frames, start=1):
+        image = np.clip(frame, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:, :, ::-1]
+        cv2.imwrite(str(folder / "img" / f"{i:04d}.png"), image)
+    np.savetxt(folder / "groundtruth_rect.txt", clip.boxes, fmt="%g", delimiter=",")
+
+
+def write_two_clips(folder: Path) -> Path:
+    """Write the sequences First and Second of five frames into a folder."""
+    for seed, name in enumerate(("First", "Second"), start=1):
+        clip = smooth_clip(np.random.default_rng(seed), frames=5, dtype=np.float32)
+        write_clip(folder / name, clip)
+    return folder

@@ -41,3 +41,10 @@ def options(folder, **changes):
 def bytes_of(net):
     """All parameters, bit for bit."""
     return [p.value.tobytes() for p in net.params]
+
+
+def plain(tree):
+    """A solver's state with its arrays as bytes."""
+    if isinstance(tree, dict):
+        return {key: plain(entry) for key, entry in tree.items()}
+    return (tree.dtype, tree.tobytes()) if hasattr(tree, "tobytes") else tree
