@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,9 @@ _SPACE = {
 }
 # Windows alone tells text from other files.
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+# Names of temporary files, and after how many seconds without a change they are nobody's.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_ABANDONED = 3600
 # What forbids to begin a file.
 _PERMISSION = {
     errno.EACCES: "there is no permission to write there; choose another folder",
@@ -47,7 +52,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb", sync: bool = True) -
     """Open a temporary file beside ``path``; rename it to ``path`` when the block ends well.
 
     Missing parent folders are made. On an exception the temporary file is removed and ``path``
-    is as it was; so it is if the process is killed, but the temporary file is left then.
+    is as it was; so it is if the process is killed, but the temporary file is left then
+    (``remove_leftovers``).
 
     Parameters
     ----------
@@ -86,11 +92,23 @@ def _new_file(path: Path) -> tuple[Path, int]:
     read, and to change that the process would have to ask for its umask by changing it.
     """
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # see _TEMPORARY
         try:
             return temporary, os.open(temporary, _NEW, 0o666)
         except FileExistsError:
             continue
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Remove the temporary files that killed processes left directly in ``folder``.
+
+    Those younger than an hour stay: another process may be writing them.
+    """
+    for path in Path(folder).glob(".*.tmp"):
+        # What is gone by now, or not to be removed, costs nothing but space.
+        with suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 @contextmanager

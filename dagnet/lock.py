@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import FolderInUseError
-from .files import explain_writing
+from .files import explain_writing, remove_leftovers
 
 try:
     import fcntl
@@ -58,6 +58,7 @@ def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
         try:
             with explain_writing(path):
                 _note_holder(stream)
+            remove_leftovers(folder)
             yield
         finally:
             # Before the lock ends with the file: afterwards it may be another run's.

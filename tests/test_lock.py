@@ -70,6 +70,18 @@ def test_the_same_process_is_refused_too(tmp_path):
         pass
 
 
+def test_temporary_files_of_killed_runs_are_removed_when_nobody_can_be_writing_them(tmp_path):
+    lasting = ["net.npz", "notes.tmp", ".net.tmp", ".net.npz.0123456g.tmp"]
+    abandoned, young = ".net.npz.0123abcd.tmp", ".net.npz.99999999.tmp"
+    for name in (*lasting, abandoned, young):
+        (tmp_path / name).touch()
+    for name in (*lasting, abandoned):
+        os.utime(tmp_path / name, (0, 0))
+    with lock_folder(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*lasting, young])
+
+
 def test_nothing_is_left_but_what_was_written(tmp_path):
     with pytest.raises(ValueError, match="bad"), lock_folder(tmp_path / "new"):
         raise ValueError("bad")
