@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from .target import (
     siamfc_target,
     tall_rate,
 )
-from .tracking_net import TrackingNet
+from .tracking_net import TrackingNet, learn_together, respond_together
 
 # What cuts and resizes: as the public code does, or by OpenCV.
 PATCHES: dict[str, type] = {"exact": ExactPatches, "fast": FastPatches}
@@ -80,6 +80,13 @@ class TrackResult:
     centre: np.ndarray
     responses: np.ndarray
     peak: Peak
+
+
+class Lesson(NamedTuple):
+    """What the transformations are learned from: arguments of ``TrackingNet.learn``."""
+
+    target: np.ndarray | None
+    regions: tuple[np.ndarray, np.ndarray] | None
 
 
 class Tracker:
@@ -173,39 +180,35 @@ class Tracker:
         ValueError
             If the image is not a frame.
         """
-        self._check_started()
-        frame = as_frame(image)
-        # Small products: BLAS's threads would cost more than they bring, and wait on a core that
-        # the network's layers need.
-        with limit_blas_threads(1):
-            responses, peak, centre = self._find(frame)
-        if peak.flat:
-            warnings.warn(NO_PEAK, TrackingWarning, stacklevel=2)
-        if not overlaps_frame(self.target, frame.shape[:2]):
-            warnings.warn(OUTSIDE, TrackingWarning, stacklevel=2)
-        self.last = TrackResult(
-            self.target.box, peak.score, peak.scale, self._is_lost(), centre, responses, peak
-        )
-        return self.last.box
+        (box,) = update_together([self], image)
+        return box
 
-    def _find(self, frame: np.ndarray) -> tuple[np.ndarray, Peak, np.ndarray]:
-        """Move the target to where the responses are highest; responses, peak, unlimited centre."""
-        image, settings = self.patches.image(frame), self.settings
-        sides = [self.side * scale for scale in settings.scales]
-        crops = self.patches.pyramid(
+    def _search_patches(self, image: Any) -> np.ndarray:
+        """The patches that the target is searched in, (S, 3, H, W)."""
+        return self.patches.pyramid(
             image,
             self.target.centre,
-            sides,
-            settings.instance_size,
+            [self.side * scale for scale in self.settings.scales],
+            self.settings.instance_size,
             self._colour,
             self.network.average_image,
         )
-        responses = self.network.respond(crops)
+
+    def _move(
+        self, image: Any, frame_size: tuple[int, int], responses: np.ndarray
+    ) -> Lesson | None:
+        """Move the target to where the responses are highest; what is to be learned there."""
+        settings = self.settings
         peak = find_peak(responses, settings)
-        move = self.patches.move(peak, self.patches.side(self.side), settings)
-        centre = self.target.centre + move
-        self._adapt(image, frame.shape[:2], centre, peak, sides[peak.scale])
-        return responses, peak, centre
+        centre = self.target.centre + self.patches.move(
+            peak, self.patches.side(self.side), settings
+        )
+        side = self.side * settings.scales[peak.scale]
+        lesson = self._adapt(image, frame_size, centre, peak, side)
+        self.last = TrackResult(
+            self.target.box, peak.score, peak.scale, self._is_lost(), centre, responses, peak
+        )
+        return lesson
 
     # What trackers differ in
 
@@ -226,13 +229,15 @@ class Tracker:
         centre: np.ndarray,
         peak: Peak,
         side: float,
-    ) -> None:
+    ) -> Lesson | None:
         """Take over the new place, and let size and search side follow the best scale.
 
         ``frame_size`` is (height, width), ``side`` that of the best scale's square, frame pixels.
+        Returns what is to be learned there, if anything.
         """
         self.side = self._follow(side)
         self.target = Target(centre, self._scaled(self.target.size, peak))
+        return None
 
     # Shared steps
 
@@ -309,10 +314,10 @@ class DSiamTracker(Tracker):
         return self._lost
 
     def _adapt(self, image, frame_size, centre, peak, side):
-        size = self._measured_size()
+        size, lesson = self._measured_size(), None
         if peak.score > self.settings.lost_score:
             side_z = exemplar_side(size, self.settings)
-            self._learn(image, centre, side_z, side)
+            lesson = self._lesson(image, centre, side_z, side)
             if self._lost:
                 self.side = search_side(side_z, self.settings)
                 self._lost = False
@@ -320,13 +325,14 @@ class DSiamTracker(Tracker):
                 self.side = self._follow(side)
                 size = self._scaled(size, peak)
         else:
-            self._lose()
+            self._lost = True
             self.side = self._limited(self.side * self.settings.lost_growth)
         centre = self._inside(frame_size, centre, size)
         self.target = Target(centre, size / self._tall_rate)
+        return lesson
 
-    def _learn(self, image: Any, centre: np.ndarray, side_z: float, side: float) -> None:
-        """Learn V and W at ``centre``, from squares of ``side_z`` and ``side`` frame pixels."""
+    def _lesson(self, image: Any, centre: np.ndarray, side_z: float, side: float) -> Lesson:
+        """What V and W learn at ``centre``: squares of ``side_z`` and ``side`` frame pixels."""
         target = regions = None
         if self.settings.v_lr > 0:
             target = self._exemplar(image, centre, side_z)
@@ -335,11 +341,7 @@ class DSiamTracker(Tracker):
                 image, centre, side, self.settings.instance_size, self._colour
             )
             regions = surroundings, surroundings * self._mask
-        self.network.learn(target, regions)
-
-    def _lose(self) -> None:
-        self._lost = True
-        self.network.forget()
+        return Lesson(target, regions)
 
     def _inside(
         self, frame_size: tuple[int, int], centre: np.ndarray, size: np.ndarray
@@ -348,12 +350,64 @@ class DSiamTracker(Tracker):
         corner = centre + size / 2
         if (corner >= 0).all() and (corner <= self._first_frame_size).all():
             return centre
-        self._lose()
+        self._lost = True
         self._frames_outside += 1
         if self._frames_outside < self.settings.max_frames_outside:
             return centre
         self._frames_outside = 0
         return np.array(frame_size) / 2
+
+
+def update_together(trackers: Sequence[Tracker], image: Any) -> list[np.ndarray]:
+    """Find the targets of several trackers in the next frame, as ``Tracker.update`` finds each.
+
+    Their networks are siblings and evaluated together; settings and patches are the same ones.
+    ``TrackerGroup`` makes such trackers.
+
+    Returns
+    -------
+    list of float64 arrays (4,) : the boxes (x, y, w, h), 1-based
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        As ``Tracker.update``.
+    """
+    for tracker in trackers:
+        tracker._check_started()
+    frame = as_frame(image)
+    size = frame.shape[:2]
+    # Small products: BLAS's threads would cost more than they bring, and wait on a core that
+    # the network's layers need.
+    with limit_blas_threads(1):
+        image = trackers[0].patches.image(frame)
+        maps = respond_together(
+            [tracker.network for tracker in trackers],
+            [tracker._search_patches(image) for tracker in trackers],
+        )
+        lessons = [tracker._move(image, size, found) for tracker, found in zip(trackers, maps)]
+        _learn(trackers, lessons)
+    for tracker in trackers:
+        if tracker._is_lost():
+            tracker.network.forget()
+        if tracker.last.peak.flat:
+            warnings.warn(NO_PEAK, TrackingWarning, stacklevel=3)
+        if not overlaps_frame(tracker.target, size):
+            warnings.warn(OUTSIDE, TrackingWarning, stacklevel=3)
+    return [tracker.last.box for tracker in trackers]
+
+
+def _learn(trackers: Sequence[Tracker], lessons: Sequence[Lesson | None]) -> None:
+    """Let the networks learn; what is switched off is so in all lessons, by the settings."""
+    pairs = [(t.network, lesson) for t, lesson in zip(trackers, lessons) if lesson is not None]
+    if not pairs:
+        return
+    networks, lessons = zip(*pairs)
+    parts = (
+        None if lessons[0][place] is None else [lesson[place] for lesson in lessons]
+        for place in range(2)
+    )
+    learn_together(networks, *parts)
 
 
 # Name -> (class, number of feature layers, preset).

@@ -8,11 +8,13 @@ features of the first layer, ``circonv1_2`` W to the search region's, ``circonv2
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from dagnet import DagNN, asnumpy, to_device
+from dagnet import DagNN, asnumpy, get_array_module, to_device
 from dagnet.backend import blas_threads, limit_blas_threads
 from layers import CirConv, Conv, Elefusion, XCorr, rlr
 
@@ -24,6 +26,8 @@ SCORE = "score"
 # Before the names of the branch that computes features of a second size in the same evaluation.
 TWIN = "twin_"
 FUSION = "sumweights"
+# Role -> which of a feature layer's transformations applies it.
+TRANSFORMATIONS = {"v": 1, "w": 2}
 
 
 class TrackingNet:
@@ -93,8 +97,20 @@ class TrackingNet:
         for name in self._features:
             self.branch.get_var(name).precious = True
             self.branch.get_var(TWIN + name).precious = True
+        # A layer runs only if all its inputs have values; a disabled one does not look at them.
+        self._unused = to_device(np.zeros((1, 1, 1, 1), np.float32), device)
         self._template: list | None = None
         self.forget()
+
+    def sibling(self) -> TrackingNet:
+        """A network for another target: layers and weights are shared, what was learned is not.
+
+        Several of them are evaluated at once by ``respond_together`` and ``learn_together``.
+        """
+        other = copy.copy(self)
+        other._template = None
+        other.forget()
+        return other
 
     @property
     def levels(self) -> range:
@@ -129,14 +145,7 @@ class TrackingNet:
         RuntimeError
             If there is no template yet.
         """
-        if self._template is None:
-            raise RuntimeError("respond() was called before set_template(patch)")
-        inputs = {INPUT: to_device(patches, self.device)}
-        for level, template in zip(self.levels, self._template):
-            inputs[f"template{level}"] = template
-            inputs |= {f"{role}{level}": self.filters[f"{role}{level}"] for role in "vw"}
-        self.search.eval(inputs)
-        return self.search.fetch([SCORE])[SCORE][:, 0]
+        return respond_together([self], [patches])[0]
 
     def learn(
         self,
@@ -153,37 +162,47 @@ class TrackingNet:
             The target's surroundings, as they are and with the background suppressed: W turns
             the features of the first into those of the second.
         """
-        patches = {}
-        if target is not None:
-            patches[""] = target[None]
-        if regions is not None:
-            patches[TWIN] = np.stack(regions)
-        features = self.branches(patches)
-        if target is not None:
-            self._learn("v", 1, self._template, features[""])
-        if regions is not None:
-            both = features[TWIN]
-            self._learn("w", 2, [f[:1] for f in both], [f[1:] for f in both])
+        learn_together(
+            [self], None if target is None else [target], None if regions is None else [regions]
+        )
 
     def forget(self) -> None:
         """Switch V and W off until they are learned again."""
-        # A layer runs only if all its inputs have values; a disabled one does not look at them.
-        unused = to_device(np.zeros((1, 1, 1, 1), np.float32), self.device)
-        self.filters = {f"{role}{level}": unused for role in "vw" for level in self.levels}
-        for level in self.levels:
-            for which in (1, 2):
-                self._transformation(level, which).enable = False
+        self.filters = {f"{role}{n}": self._unused for role in TRANSFORMATIONS for n in self.levels}
+        self._learned: frozenset[str] = frozenset()
 
-    def _learn(self, role: str, which: int, sources: list, targets: list) -> None:
+    # Several targets
+
+    def _search(self, networks: Sequence[TrackingNet], patches: Sequence[Any]) -> np.ndarray:
+        """Response maps (K * S, h, w) of targets that have learned the same roles."""
+        for role, which in TRANSFORMATIONS.items():
+            for level in self.levels:
+                block = self.search.get_layer(f"circonv{level}_{which}").block
+                block.enable = role in networks[0]._learned
+        scales = len(patches[0])
+        inputs = {INPUT: to_device(_joined(patches), self.device)}
+        for level in self.levels:
+            inputs[f"template{level}"] = _for_each(
+                [network._template[level - 1] for network in networks], scales
+            )
+            for name in (f"{role}{level}" for role in TRANSFORMATIONS):
+                inputs[name] = _for_each([network.filters[name] for network in networks], scales)
+        self.search.eval(inputs)
+        return self.search.fetch([SCORE])[SCORE][:, 0]
+
+    def _learn(
+        self, networks: Sequence[TrackingNet], role: str, sources: list, targets: list
+    ) -> None:
+        """Learn the filters of a role from features (K, C, h, w), a pair for each layer."""
         for level, x, y in zip(self.levels, sources, targets):
             # The public code divides the power spectrum by the number of cells.
             penalty = x.dtype.type(self.lambdas[lambda_name(role, level)] * x[0, 0].size)
             with limit_blas_threads(1):
-                self.filters[f"{role}{level}"], _ = rlr(x, y, penalty)
-            self._transformation(level, which).enable = True
-
-    def _transformation(self, level: int, which: int) -> CirConv:
-        return self.search.get_layer(f"circonv{level}_{which}").block
+                filters, _ = rlr(x, y, penalty)
+            for place, network in enumerate(networks):
+                network.filters[f"{role}{level}"] = filters[place : place + 1]
+        for network in networks:
+            network._learned |= {role}
 
     # Building
 
@@ -238,6 +257,107 @@ class TrackingNet:
             for side in sides
         )
         return int(instance.h - template.h + 1), int(instance.w - template.w + 1)
+
+
+def respond_together(
+    networks: Sequence[TrackingNet], patches: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Responses of several targets, as ``TrackingNet.respond`` gives each, by one evaluation.
+
+    There are two where some targets have V and W and others have not. Other rounding in the
+    products of a greater batch is all that can differ.
+
+    Parameters
+    ----------
+    networks : K networks, all ``sibling`` of one
+    patches : K arrays (S, 3, H, W)
+        Search patches of each target, as many of each.
+
+    Returns
+    -------
+    list of K float32 arrays (S, h, w), in main memory
+
+    Raises
+    ------
+    ValueError
+        If the networks do not share their layers, or the targets differ in their patches' shape.
+    RuntimeError
+        If one of them has no template yet.
+    """
+    _check_siblings(networks)
+    if len({array.shape for array in patches}) > 1:
+        raise ValueError(
+            "targets that are evaluated together need search patches of one shape, received "
+            f"{[array.shape for array in patches]}"
+        )
+    if any(network._template is None for network in networks):
+        raise RuntimeError("respond() was called before set_template(patch)")
+    maps: list[Any] = [None] * len(networks)
+    for learned in dict.fromkeys(network._learned for network in networks):
+        members = [i for i, network in enumerate(networks) if network._learned == learned]
+        found = networks[0]._search([networks[i] for i in members], [patches[i] for i in members])
+        for i, part in zip(members, np.split(found, len(members))):
+            maps[i] = part
+    return maps
+
+
+def learn_together(
+    networks: Sequence[TrackingNet],
+    targets: Sequence[np.ndarray] | None = None,
+    regions: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+) -> None:
+    """Learn V, W or both for several targets, as ``TrackingNet.learn`` for each, in one evaluation.
+
+    Parameters
+    ----------
+    networks : K networks, all ``sibling`` of one
+    targets : K arrays (3, S, S), optional
+    regions : K pairs of arrays (3, S, S), optional
+
+    Raises
+    ------
+    ValueError
+        If the networks do not share their layers.
+    """
+    _check_siblings(networks)
+    first, patches = networks[0], {}
+    if targets is not None:
+        patches[""] = np.stack(targets)
+    if regions is not None:
+        # All surroundings, then all of them without their background.
+        patches[TWIN] = np.stack([pair[i] for i in range(2) for pair in regions])
+    features = first.branches(patches)
+    if targets is not None:
+        templates = [_joined(arrays) for arrays in zip(*(n._template for n in networks))]
+        first._learn(networks, "v", templates, features[""])
+    if regions is not None:
+        count, both = len(networks), features[TWIN]
+        first._learn(networks, "w", [f[:count] for f in both], [f[count:] for f in both])
+
+
+def _check_siblings(networks: Sequence[TrackingNet]) -> None:
+    if any(network.search is not networks[0].search for network in networks):
+        raise ValueError(
+            "targets are evaluated together by networks that share their layers: make those of "
+            "further targets with sibling()"
+        )
+
+
+def _joined(arrays: Sequence[Any]) -> Any:
+    """Arrays (N, ...) one after the other; of one alone itself."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return get_array_module(*arrays).concatenate(arrays)
+
+
+def _for_each(arrays: Sequence[Any], times: int) -> Any:
+    """Arrays (1, ...) of K targets as (K * times, ...); a single one serves all by itself."""
+    if len(arrays) == 1:
+        return arrays[0]
+    joined = _joined(arrays)
+    rest = joined.shape[1:]
+    each = get_array_module(joined).broadcast_to(joined[:, None], (len(joined), times, *rest))
+    return each.reshape(len(joined) * times, *rest)
 
 
 def _add_twin(branch: DagNN) -> None:

@@ -361,11 +361,14 @@ def test_the_picture_shows_box_truth_and_loss(folder, weights):
     assert tuple(picture[0, -1]) == tuple(picture[side - 1, -side]) == (255, 255, 255)
 
 
-def test_a_flat_response_is_drawn_too(folder, weights):
+def test_a_flat_response_is_drawn_too(folder, weights, monkeypatch):
     sequence = read_otb(folder)
     tracker = create_tracker("siamfc", load_weights(weights))
     tracker.init(sequence.frame(0), sequence.boxes[0])
-    tracker.network.respond = lambda patches: np.zeros((len(patches), 17, 17), np.float32)
+    monkeypatch.setattr(
+        "dsiam_net.tracker.respond_together",
+        lambda networks, patches: [np.zeros((len(p), 17, 17), np.float32) for p in patches],
+    )
     with pytest.warns(TrackingWarning, match="no peak"):
         box = tracker.update(sequence.frame(1))
     assert np.isfinite(box).all()

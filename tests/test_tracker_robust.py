@@ -42,6 +42,14 @@ def small_tracker(name, net, mode="exact", **changes):
     return create_tracker(name, net, get_preset(preset, **SMALL, **changes), patches=mode)
 
 
+def respond_by(monkeypatch, function):
+    """Responses of trackers are those of ``function``, from search patches (S, 3, H, W)."""
+    monkeypatch.setattr(
+        "dsiam_net.tracker.respond_together",
+        lambda networks, patches: [function(crops) for crops in patches],
+    )
+
+
 def run(net, name, mode, frames, box):
     """Boxes of all frames but the first, and the messages of the warnings."""
     tracker = small_tracker(name, net, mode)
@@ -141,10 +149,10 @@ def test_frames_may_change_their_size(net, name, mode, frames, rng):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_target_far_away_keeps_a_size_that_makes_sense(net, mode, frames):
+def test_a_target_far_away_keeps_a_size_that_makes_sense(net, mode, frames, monkeypatch):
     tracker = small_tracker("siamfc", net, mode, scale_step=1.3, scale_lr=1)
     tracker.init(frames[0], (31, 21, 20, 16))
-    tracker.network.respond = lambda crops: _peaked(len(crops), best)
+    respond_by(monkeypatch, lambda crops: _peaked(len(crops), best))
     for best in (0, 2):  # noqa: B007 (what respond tells)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrackingWarning)
@@ -162,20 +170,20 @@ def _peaked(count, best):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_network_whose_output_is_not_finite_is_told(net, mode, frames):
+def test_a_network_whose_output_is_not_finite_is_told(net, mode, frames, monkeypatch):
     tracker = small_tracker("siamfc", net, mode)
     tracker.init(frames[0], (31, 21, 20, 16))
-    tracker.network.respond = lambda crops: np.full((len(crops), 17, 17), np.nan, np.float32)
+    respond_by(monkeypatch, lambda crops: np.full((len(crops), 17, 17), np.nan, np.float32))
     with pytest.warns(TrackingWarning, match="not finite"):
         assert np.isfinite(tracker.update(frames[1])).all()
 
 
-def test_a_box_that_left_the_frame_is_told(net, frames):
+def test_a_box_that_left_the_frame_is_told(net, frames, monkeypatch):
     tracker = small_tracker("siamfc", net)
     tracker.init(frames[0], (72, 21, 8, 16))
     maps = np.zeros((3, 17, 17), np.float32)
     maps[:, 8, 16] = 1  # as far right as can be
-    tracker.network.respond = lambda crops: maps
+    respond_by(monkeypatch, lambda crops: maps)
     with pytest.warns(TrackingWarning, match="left the frame"):
         for frame in frames[1:6]:
             tracker.update(frame)
