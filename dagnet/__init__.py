@@ -32,7 +32,7 @@ from .layer import (
 from .lock import lock_folder
 from .net import DagNN
 from .parameter_server import ParameterServer
-from .read_ahead import ReadAhead
+from .read_ahead import HostBatches, ReadAhead
 from .records import LayerRecord, Parameter, Variable
 from .requirements import require
 from .scheduling import share
@@ -75,6 +75,7 @@ __all__ = [
     "GetBatch",
     "GradientError",
     "GraphError",
+    "HostBatches",
     "Layer",
     "LayerError",
     "LayerRecord",

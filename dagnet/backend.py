@@ -74,7 +74,56 @@ def import_cupy() -> ModuleType:
         ) from exc
     if count == 0:
         raise BackendError("device 'gpu': the CUDA driver reports no device; use device 'cpu'")
+    _begin_without_tf32(cupy)
     return cupy
+
+
+@cache
+def _begin_without_tf32(cupy: ModuleType) -> None:
+    """Single precision is what it says, whatever ``CUPY_TF32`` is, until ``set_tf32``."""
+    _set_compute_type(cupy, False)
+
+
+def _set_compute_type(cupy: ModuleType, tf32: bool) -> None:
+    core = cupy._core
+    types = core._routines_linalg
+    chosen = types.COMPUTE_TYPE_TF32 if tf32 else types.COMPUTE_TYPE_DEFAULT
+    core.set_compute_type("float32", chosen)
+
+
+# Compute capability from which on GPUs have TF32 (Ampere).
+TF32_CAPABILITY = 80
+
+
+def set_tf32(on: bool) -> None:
+    """Let matrix products of single precision on the GPU round their factors to TF32, or not.
+
+    TF32 has the exponent of single precision and 10 bits after the point in place of 23; sums stay
+    in single precision. Convolutions and cross-correlations are matrix products here; FFTs, our
+    own kernels and double precision are not touched.
+
+    Off by default, also where the environment has ``CUPY_TF32=1``. (``NVIDIA_TF32_OVERRIDE=0``
+    of NVIDIA's libraries keeps it off in any case.) CuPy has a switch of its own for products of
+    two matrices, and leaves batches of them to the mode of the cuBLAS handle, which each thread
+    has one of: both are set, for the present device and thread. A CUDA graph keeps the mode that
+    it was captured with.
+
+    Raises
+    ------
+    BackendError
+        If the device ``'gpu'`` cannot be used, or TF32 is asked of one that has none.
+    """
+    cupy = import_cupy()
+    device = cupy.cuda.Device()
+    if on and int(device.compute_capability) < TF32_CAPABILITY:
+        raise BackendError(
+            f"this GPU has compute capability {device.compute_capability}, and TF32 needs "
+            f"{TF32_CAPABILITY} or more: compute without TF32"
+        )
+    _set_compute_type(cupy, on)
+    cublas = cupy.cuda.cublas
+    mode = cublas.CUBLAS_TF32_TENSOR_OP_MATH if on else cublas.CUBLAS_DEFAULT_MATH
+    cublas.setMathMode(cupy.cuda.get_cublas_handle(), mode)
 
 
 @cache

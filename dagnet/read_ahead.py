@@ -6,9 +6,39 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
+
+from .backend import tree_to_device
 from .errors import DagNNError
 from .train_options import Batch, GetBatch, Request
+from .upload import Uploads
+
+
+class HostBatches:
+    """A ``GetBatch`` in two parts, of which ``ReadAhead`` does the first ahead of its time.
+
+    Between the two arrays go to the network's device; on a GPU, beside what it computes.
+
+    Attributes
+    ----------
+    device : 'cpu' or 'gpu'
+    """
+
+    device: str
+
+    def read(self, indexes: Sequence[int], mode: str, epoch: int) -> dict[str, np.ndarray]:
+        """What a batch is made of, in host memory; called by any thread."""
+        raise NotImplementedError
+
+    def finish(self, arrays: dict[str, Any]) -> Batch:
+        """The batch of what was read, which now is in the memory of ``device``."""
+        raise NotImplementedError
+
+    def __call__(self, indexes: Sequence[int], mode: str, epoch: int) -> Batch:
+        """The batch, at once."""
+        return self.finish(tree_to_device(self.read(indexes, mode, epoch), self.device))
 
 
 class ReadAhead:
@@ -22,6 +52,10 @@ class ReadAhead:
     The original asks ``getBatch`` for the batch after the next one and lets it start a read; here
     any number can be under way, and validation and the next epoch are known too, so that nothing
     waits where they begin.
+
+    Of ``HostBatches`` for a GPU the threads read, and send what they read to the device while it
+    computes the batches before (``Uploads``); the batch is then finished by the thread that asks
+    for it, and is whole until the next one is asked for.
 
     Use it as a context: at its end, after Ctrl-C too, nothing further is begun and the threads
     end with the batch that they are at.
@@ -54,6 +88,8 @@ class ReadAhead:
         self._requests: Iterator[Request] = iter(())
         self._pending: deque[tuple[Request, Future]] = deque()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
+        on_gpu = isinstance(get_batch, HostBatches) and get_batch.device == "gpu"
+        self._uploads = Uploads() if on_gpu else None
 
     def expect(self, requests: Iterable[Request]) -> None:
         """Take the order in which batches will be asked for; reading begins."""
@@ -81,14 +117,19 @@ class ReadAhead:
         self._fill()
         start = time.perf_counter()
         try:
-            return future.result()
+            made = future.result()
         finally:
             self.waited = time.perf_counter() - start
+        return (
+            made if self._uploads is None else self._get_batch.finish(self._uploads.receive(made))
+        )
 
     def close(self) -> None:
         """Begin no further batch, and wait for the threads."""
         self._drop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._uploads is not None:
+            self._uploads.close()
 
     def __enter__(self) -> ReadAhead:
         return self
@@ -102,8 +143,14 @@ class ReadAhead:
             if request is None:
                 return
             indexes, mode, epoch = request
-            future = self._pool.submit(self._get_batch, list(indexes), mode, epoch)
+            future = self._pool.submit(self._begin, list(indexes), mode, epoch)
             self._pending.append((request, future))
+
+    def _begin(self, indexes: list[int], mode: str, epoch: int) -> Any:
+        """What a thread does for a batch."""
+        if self._uploads is None:
+            return self._get_batch(indexes, mode, epoch)
+        return self._uploads.send(self._get_batch.read(indexes, mode, epoch))
 
     def _drop(self) -> None:
         self._requests = iter(())

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from dagnet import DagNN, lock_folder
-from dagnet.backend import DEVICES
 
 from .analysis.ablation import VARIANTS, run_ablation
 from .analysis.ablation import table as ablation_table
@@ -37,7 +36,7 @@ from .analysis.transformations import (
 )
 from .analysis.transformations_figure import draw_transformations
 from .analysis.videos import LENGTH, generated_sequence
-from .cli import make_parser, run_command
+from .cli import add_device_options, choose_device, make_parser, run_command
 from .figures import DPI, collect_responses, responses_over_frames
 from .opencv_trackers import opencv_trackers
 from .sequences import find_sequences
@@ -87,7 +86,7 @@ def add_network_options(
         help="weight of the first feature layer's response, 0 to 1, where no map was learned"
         + ("" if fusion_weight else " (default: the preset's)"),
     )
-    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add_device_options(group)
 
 
 def add_source_options(parser: argparse.ArgumentParser, init: bool = True) -> None:
@@ -389,6 +388,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         add_options(command)
         command.set_defaults(function=function)
     options = parser.parse_args(argv)
+    if hasattr(options, "device"):
+        choose_device(options)
     with lock_folder(options.out):
         options.function(options)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dagnet import DagNN, TrainState
 
-from .cli import make_parser, run_command
+from .cli import choose_device, make_parser, run_command
 from .listing import summary, write_listing
 from .network_files import write_network_file
 from .options import add_network_options, complete_options, make_network
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_network_options(parser)
     options = parser.parse_args(argv)
+    choose_device(options)
     complete_options(options)
     net = make_network(options)
     write_network(net, options)

@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from dagnet import DagNNError, __version__, memory_shortage
+from dagnet import BackendError, DagNNError, __version__, memory_shortage
+from dagnet.backend import DEVICES, set_tf32
 from dagnet.communicator import Communicator
 from dagnet.mpi import abort, choose_gpu, join, launched_rank, launched_size
 
@@ -77,6 +78,39 @@ def pattern_factor(text: str) -> tuple[str, float]:
             f"expected NAME=FACTOR with a factor of 0 or more, received {text!r}"
         )
     return pattern, factor
+
+
+def add_device_options(group: argparse._ActionsContainer) -> None:
+    """Add where to compute, and in which precision there; see ``choose_device``."""
+    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    group.add_argument(
+        "--tf32",
+        action="store_true",
+        help="with --device gpu: matrix products in TF32, which is faster and has 10 bits after "
+        "the point where single precision has 23",
+    )
+
+
+def check_precision(options: argparse.Namespace) -> None:
+    """Refuse ``--tf32`` where there is none, with BackendError."""
+    if options.tf32 and options.device != "gpu":
+        raise BackendError(
+            f"--tf32 is a precision of the GPU, and the device is {options.device!r}: give "
+            "--device gpu too, or leave it away"
+        )
+
+
+def choose_device(options: argparse.Namespace) -> None:
+    """Make the device ready that ``add_device_options`` was told.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be used here, or not in this precision.
+    """
+    check_precision(options)
+    if options.device == "gpu":
+        set_tf32(options.tf32)
 
 
 def print_settings(options: argparse.Namespace) -> None:

@@ -30,8 +30,9 @@ class Clip:
 
     Attributes
     ----------
-    frames : float32 array (T, 3, H, W)
-        RGB, 0 to 255.
+    frames : array (T, 3, H, W) of unsigned bytes or floating point
+        RGB, 0 to 255. Clips that are read keep the bytes of their files, a fourth of what goes
+        to a GPU; crops convert what they cut.
     boxes : float64 array (T, 4)
         x, y, w, h; frame pixels, 1-based.
     """
@@ -74,7 +75,7 @@ class ClipFiles:
                     f"{path}: expected a frame of {h0}x{w0} pixels, as the clip's first is "
                     f"({self.paths[0]}), received {h}x{w}"
                 )
-        return Clip(frames_to_array(frames), self.boxes)
+        return Clip(np.stack([frame.transpose(2, 0, 1) for frame in frames]), self.boxes)
 
 
 class ClipSampler:

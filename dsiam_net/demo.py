@@ -28,7 +28,7 @@ from .overlay import VideoWriter, draw_tracking
 from .synthetic import SyntheticVideos
 from .tracker import create_tracker
 from .tracking import save_boxes, track
-from .training import KeepLambdasPositive, clip_batch, clip_getter, frame_stats, observe_moments
+from .training import KeepLambdasPositive, clip_batch, ClipBatches, frame_stats, observe_moments
 from .training_log import Progress, TrainingLog
 from .unrolled import build_unrolled, freeze_moments, objectives
 from .weights import RANDOM, default_weights, describe_weights, load_weights
@@ -92,7 +92,7 @@ def train_for_a_while(
 ) -> DagNN:
     """Train on ``steps`` generated clips. What an earlier demo left in ``folder`` is removed."""
     shutil.rmtree(folder, ignore_errors=True)
-    get_batch = clip_getter(net, videos)
+    get_batch = ClipBatches(net, videos)
     with Progress() as progress:
         net, _ = train_dag(
             net,

@@ -12,10 +12,16 @@ from functools import partial
 from pathlib import Path
 
 from dagnet import lock_folder
-from dagnet.backend import DEVICES
 from dagnet.communicator import Communicator
 
-from .cli import by_first, join_workers, make_parser, run_command
+from .cli import (
+    add_device_options,
+    by_first,
+    check_precision,
+    join_workers,
+    make_parser,
+    run_command,
+)
 from .evaluation.protocol import PROTOCOLS
 from .evaluation.report import (
     Evaluation,
@@ -117,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--sumweights", metavar="FILE.mat", help="learned fusion map, for dsiamm alone"
     )
-    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add_device_options(group)
     return parser
 
 
@@ -185,6 +191,7 @@ def _print(evaluation: Evaluation) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, track, score, write; returns 0, or 1 if a sequence failed."""
     options = _parser().parse_args(argv)
+    check_precision(options)
     workers = join_workers(options.device)
     layers = options.feature_layers
     weights = options.weights or default_weights()
@@ -196,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         features=[name.strip() for name in layers.split(",")] if layers else None,
         fusion_map=options.sumweights,
         device=options.device,
+        tf32=options.tf32,
         polygon=options.init_polygon,
     )
     if options.weights is None and any(isinstance(s, NetworkTracker) for s in sources):

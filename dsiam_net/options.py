@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from dagnet import DagNN
-from dagnet.backend import DEVICES
 from layers.crop import MODES
 
 from .branches import FEATURES, copy_params, extract_branch, siamfc_branch, vgg19_branch
+from .cli import add_device_options
 from .unrolled import (
     ADJUST,
     CROP_GRADIENTS,
@@ -78,7 +78,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="no V and W in frame 1, as the tracker has it",
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random")
-    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add_device_options(group)
     group.add_argument(
         "--out",
         metavar="FILE.npz",

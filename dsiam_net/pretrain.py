@@ -10,14 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dagnet import Callback, DagNN, ReadAhead, TrainOptions, TrainState, lock_folder, train_dag
-from dagnet.backend import DEVICES
 from dagnet.communicator import SINGLE, Communicator
 
 from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .augmentation import Published
 from .augmentation_strong import Strong
 from .branches import siamfc_branch
-from .cli import by_first, join_workers, make_parser, print_settings, run_command
+from .cli import (
+    add_device_options,
+    by_first,
+    choose_device,
+    join_workers,
+    make_parser,
+    print_settings,
+    run_command,
+)
 from .crop_store import CropStore
 from .pair_sheet import write_contact_sheet
 from .pairs import PairSource, count_pairs
@@ -53,7 +60,7 @@ VALIDATION_SHARE = 0.1
 # Options that may differ between a run and its continuation.
 FREE_OPTIONS = (
     *("restart", "epochs", "patience", "threads", "exp_dir", "checkpoint_every", "device"),
-    "tensorboard",
+    *("tf32", "tensorboard"),
 )
 
 
@@ -120,7 +127,7 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
         "--init", metavar="FILE", help=".mat, .npz or .pth with weights to go on from"
     )
     group.add_argument("--seed", type=int, default=0, help="of everything random")
-    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add_device_options(group)
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:
@@ -310,6 +317,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_options(parser)
     options = parser.parse_args(argv)
     workers = join_workers(options.device)
+    choose_device(options)
     complete_solver(options)
     print_settings(options)
     directory = Path(options.exp_dir)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from dagnet import (
     Batch,
     Callback,
     DagNN,
+    HostBatches,
     ReadAhead,
     StopTraining,
     TrainState,
     asnumpy,
-    to_device,
 )
 from dagnet.communicator import SINGLE, Communicator
 from layers import CenterThresholdError, Loss, MaxScoreError
@@ -185,8 +185,8 @@ def pair_cells(pairs: Sequence[Pair], map_size: Sequence[int], stride: float) ->
     return np.where(absent[:, None], np.nan, middle + offsets / stride)
 
 
-class PairBatches:
-    """``get_batch`` of the training loop from a source of pairs; for several threads at once.
+class PairBatches(HostBatches):
+    """``get_batch`` of the training loop from a source of pairs.
 
     Validation has the same pairs in every epoch, those of epoch 1, so that epochs compare (the
     original draws new ones).
@@ -200,24 +200,28 @@ class PairBatches:
 
     def __init__(self, source: Pairs, net: DagNN):
         self._source = source
-        self._device = net.device
+        self.device = net.device
         self._map_size = net.meta["pairs"]["map_size"]
         self._stride = net.meta["pairs"]["stride"]
 
-    def __call__(self, indexes: Sequence[int], mode: str, epoch: int) -> Batch:
+    def read(self, indexes: Sequence[int], mode: str, epoch: int) -> dict[str, np.ndarray]:
+        """``arrays`` of these pairs."""
         drawn = epoch if mode == "train" else VALIDATION_EPOCH
-        return self.batch([self._source.pair(drawn, index, mode) for index in indexes])
+        return self.arrays([self._source.pair(drawn, index, mode) for index in indexes])
 
-    def batch(self, pairs: Sequence[Pair]) -> Batch:
+    def finish(self, arrays: dict[str, Any]) -> Batch:
+        """The batch: they are its inputs."""
+        return Batch(arrays)
+
+    def arrays(self, pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
         """Images of pairs and their labels: +1 within 16 px of the target, -1 elsewhere."""
         cells = pair_cells(pairs, self._map_size, self._stride)
-        inputs = {
+        return {
             "exemplar": np.stack([pair.exemplar for pair in pairs]),
             "instance": np.stack([pair.instance for pair in pairs]),
             "eltwise_label": target_labels(cells, self._map_size, POSITIVE_RADIUS / self._stride),
             "target": cells.astype(np.float32),
         }
-        return Batch({name: to_device(value, self._device) for name, value in inputs.items()})
 
 
 class PairStats:

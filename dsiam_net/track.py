@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from dagnet.backend import DEVICES
-
 from . import window
-from .cli import INTERRUPTED, make_parser, run_command
+from .cli import INTERRUPTED, add_device_options, choose_device, make_parser, run_command
 from .overlay import VideoWriter
 from .results import boxes_text, check_writable, save_boxes, save_json
 from .settings import PRESETS, get_preset
@@ -57,7 +55,7 @@ def add_tracker_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.mat",
         help="learned fusion map, in place of the network's or the preset's",
     )
-    group.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add_device_options(group)
 
 
 def add_patches_options(group: argparse._ArgumentGroup) -> None:
@@ -157,6 +155,7 @@ def about(options: argparse.Namespace, source: Source, tracker: Tracker) -> dict
         "weights": options.weights or f"random, seed {options.seed}",
         "patches": options.patches,
         "device": options.device,
+        "tf32": options.tf32,
         "every_n": options.every_n,
         "settings": dataclasses.asdict(tracker.settings),
     }
@@ -205,6 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_tracker_options(parser)
     add_run_options(parser)
     options = parser.parse_args(argv)
+    choose_device(options)
     complete_weights(options, options.quiet)
     options.source = options.source or options.sequence
     for path in filter(None, (options.save_boxes, options.save_json, options.save_video)):

@@ -16,6 +16,7 @@ from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .build_unrolled import write_network
 from .cli import (
     by_first,
+    choose_device,
     join_workers,
     make_parser,
     memory_size,
@@ -32,7 +33,7 @@ from .synthetic import SyntheticVideos
 from .training import (
     FIGURES,
     KeepLambdasPositive,
-    clip_getter,
+    ClipBatches,
     frame_stats,
     learning_rates,
     scale_learning_rates,
@@ -43,7 +44,7 @@ from .unrolled import RESPONSE, objectives
 # Options that may differ between a run and its continuation.
 FREE_OPTIONS = (
     *("restart", "epochs", "exp_dir", "checkpoint_every", "memory_budget", "device"),
-    *("out", "json", "draw", "tensorboard"),
+    *("tf32", "out", "json", "draw", "tensorboard"),
 )
 
 # Options that came later, with their defaults: checkpoints name them where they differ, so that
@@ -182,13 +183,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_training_options(parser)
     options = parser.parse_args(argv)
     workers = join_workers(options.device)
+    choose_device(options)
     complete_options(options)
     complete_solver(options)
     clips, count = make_clips(options)
     net = make_network(options)
     scale_learning_rates(net, options.param_rates)
     print_settings(options)
-    get_batch = clip_getter(net, clips, options.center_jitter, options.seed)
+    get_batch = ClipBatches(net, clips, options.center_jitter, options.seed)
     lock = by_first(workers, lock_folder(options.exp_dir))
     board = tensorboard_logs(options.tensorboard if workers.is_first else None, FIGURES)
     with lock, board as boards, Progress() as progress, ReadAhead(get_batch) as reader:

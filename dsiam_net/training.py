@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from dagnet import (
     Callback,
     Context,
     DagNN,
-    GetBatch,
+    HostBatches,
     get_array_module,
-    to_device,
 )
+from dagnet.backend import tree_to_device
 from dagnet.communicator import SINGLE, Communicator
 from layers import Crop
 from layers.crop import GIVEN
@@ -33,6 +34,8 @@ POSITIVE_RADIUS = 16
 # Tells the random numbers of the centres from those that draw a clip of the same epoch and index.
 SHIFTS_STREAM = 1
 FIGURES = ("objective", "errdisp", "errmax")
+# Of what is read for a batch, the one that is no input of the network.
+TRUE_CENTERS = "true_centers"
 
 
 def first_map(map_size: Sequence[int], dtype: Any) -> np.ndarray:
@@ -73,6 +76,21 @@ def clip_batch(
         ``crops='ground-truth'`` if a box that crops are cut around is none. If there are shifts
         for a network whose crops follow the responses, or of another shape.
     """
+    arrays = clip_arrays(net, clips, dtype, shifts)
+    return finish_clip_batch(net, tree_to_device(arrays, net.device))
+
+
+def clip_arrays(
+    net: DagNN, clips: Sequence[Clip], dtype: Any = np.float32, shifts: Any = None
+) -> dict[str, np.ndarray]:
+    """What ``clip_batch`` sends to the network's device; its arguments and errors.
+
+    Returns
+    -------
+    dict
+        Inputs of the network without the template, and under ``TRUE_CENTERS`` those of the target
+        (N, T, 2).
+    """
     unrolled = net.meta["unrolled"]
     frames, map_size = unrolled["frames"], tuple(unrolled["map_size"])
     for clip in clips:
@@ -97,10 +115,18 @@ def clip_batch(
         inputs["score0"] = np.repeat(first_map(map_size, dtype), len(clips), axis=0)
         inputs["center0"] = centers[:, 0].astype(dtype)
     inputs["sides"] = sides
-    inputs["color"] = images[0].mean(axis=(2, 3)).astype(dtype)
-    inputs = {name: to_device(value, net.device) for name, value in inputs.items()}
+    # In single precision, as the mean of frames of that type is.
+    first = images[0].astype(np.float32) if images[0].dtype == np.uint8 else images[0]
+    inputs["color"] = first.mean(axis=(2, 3)).astype(dtype)
+    inputs[TRUE_CENTERS] = centers.astype(dtype)
+    return inputs
+
+
+def finish_clip_batch(net: DagNN, arrays: Mapping[str, Any]) -> Batch:
+    """The batch of ``clip_batch`` from what ``clip_arrays`` returned, on the network's device."""
+    inputs = {name: array for name, array in arrays.items() if name != TRUE_CENTERS}
     inputs["template"] = cut_template(net, inputs)
-    return Batch(inputs, label_function(net, to_device(centers.astype(dtype), net.device), sides))
+    return Batch(inputs, label_function(net, arrays[TRUE_CENTERS], inputs["sides"]))
 
 
 def _shifted(centers: np.ndarray, shifts: Any, pixel: np.ndarray) -> np.ndarray:
@@ -130,10 +156,16 @@ def cut_template(net: DagNN, inputs: Mapping[str, Any]) -> Any:
     """The template ``O_1``: what the network's first crop cuts of the first frame, by the layer's
     own code. (N, 3, exemplar_size, exemplar_size)."""
     size = net.meta["unrolled"]["exemplar_size"]
-    crop = Crop(size=size, side="exemplar", mode=GIVEN if given_centers(net) else "none")
+    crop = _template_crop(size, GIVEN if given_centers(net) else "none")
     names = net.get_layer("f1_crop_o").inputs
     (template, _), _ = crop.forward([inputs[name] for name in names], [], Context())
     return template
+
+
+@cache
+def _template_crop(size: int, mode: str) -> Crop:
+    # Made once: plans of networks count the layers that are made.
+    return Crop(size=size, side="exemplar", mode=mode)
 
 
 def label_function(net: DagNN, centers: Any, sides: Any) -> Callable[[Mapping], dict[str, Any]]:
@@ -144,11 +176,11 @@ def label_function(net: DagNN, centers: Any, sides: Any) -> Callable[[Mapping], 
     centers : array (N, T, 2)
         True centres (row, column), frame pixels, 0-based.
     sides : array (N, 2)
-        ``(s_z, s_x)``, frame pixels.
+        ``(s_z, s_x)``, frame pixels; like the centres, on the network's device.
     """
     unrolled = net.meta["unrolled"]
     map_size, stride = tuple(unrolled["map_size"]), unrolled["stride"]
-    search_side = to_device(sides, net.device)[:, 1:2]
+    search_side = sides[:, 1:2]
 
     def labels(values: Mapping[str, Any]) -> dict[str, Any]:
         late = {}
@@ -168,7 +200,7 @@ def label_function(net: DagNN, centers: Any, sides: Any) -> Callable[[Mapping], 
     return labels
 
 
-def clip_getter(net: DagNN, clips: Any, center_jitter: float = 0.0, seed: int = 0) -> GetBatch:
+class ClipBatches(HostBatches):
     """``get_batch`` of the training loop: batches of ``clips``, the same clips in every epoch.
 
     Parameters
@@ -189,23 +221,34 @@ def clip_getter(net: DagNN, clips: Any, center_jitter: float = 0.0, seed: int = 
         If ``center_jitter`` is not a finite number from 0 on, or the network's crops follow the
         responses.
     """
-    if not 0 <= center_jitter < np.inf:
-        raise ValueError(f"center_jitter must be 0 or more pixels, received {center_jitter!r}")
-    if center_jitter and not given_centers(net):
-        raise ValueError(
-            f"center_jitter {center_jitter!r} shifts the centres that crops are given, and with "
-            f"crops {RESPONSE!r} none are: take crops {GROUND_TRUTH!r}, or no jitter"
-        )
-    frames = net.meta["unrolled"]["frames"]
 
-    def get_batch(indexes: Sequence[int], mode: str, epoch: int) -> Batch:
+    def __init__(self, net: DagNN, clips: Any, center_jitter: float = 0.0, seed: int = 0):
+        if not 0 <= center_jitter < np.inf:
+            raise ValueError(f"center_jitter must be 0 or more pixels, received {center_jitter!r}")
+        if center_jitter and not given_centers(net):
+            raise ValueError(
+                f"center_jitter {center_jitter!r} shifts the centres that crops are given, and "
+                f"with crops {RESPONSE!r} none are: take crops {GROUND_TRUTH!r}, or no jitter"
+            )
+        self.device = net.device
+        self._net = net
+        self._clips = clips
+        self._center_jitter = center_jitter
+        self._seed = seed
+
+    def read(self, indexes: Sequence[int], mode: str, epoch: int) -> dict[str, np.ndarray]:
+        """``clip_arrays`` of these clips."""
         shifts = None
-        if center_jitter and mode == "train":
-            keys = [[seed, epoch, index, SHIFTS_STREAM] for index in indexes]
-            shifts = np.stack([center_shifts(center_jitter, frames, key) for key in keys])
-        return clip_batch(net, [clips.clip(0, index) for index in indexes], shifts=shifts)
+        if self._center_jitter and mode == "train":
+            frames = self._net.meta["unrolled"]["frames"]
+            keys = [[self._seed, epoch, index, SHIFTS_STREAM] for index in indexes]
+            shifts = np.stack([center_shifts(self._center_jitter, frames, key) for key in keys])
+        clips = [self._clips.clip(0, index) for index in indexes]
+        return clip_arrays(self._net, clips, shifts=shifts)
 
-    return get_batch
+    def finish(self, arrays: dict[str, Any]) -> Batch:
+        """``finish_clip_batch``."""
+        return finish_clip_batch(self._net, arrays)
 
 
 def center_shifts(center_jitter: float, frames: int, key: Sequence[int]) -> np.ndarray:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+import simulated_streams as streams
+
 HEADER = Path(__file__).with_name("cuda_emulation.hpp")
 BINARIES = Path(__file__).parent / "__pycache__"
 COMMAND = ["-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
@@ -124,6 +126,7 @@ class RawKernel:
         if not hasattr(argument, "_host"):
             raise TypeError(f"{where}: {kind}* needs an array or 0, received {type(argument)}")
         host = argument._host
+        streams.used(host)
         if host.dtype != self._types[kind]:
             raise TypeError(f"{where}: {kind}* needs {self._types[kind]}, received {host.dtype}")
         if not host.flags.c_contiguous:

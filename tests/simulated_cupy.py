@@ -6,7 +6,9 @@ lacks, an argument that its function does not take (``cupy_functions.json`` has 
 CuPy 14.2's functions and of their arguments, read with ``inspect``). What makes the host wait for
 the card is counted by ``transfers``: values that are fetched, ``float`` and ``bool`` of an array,
 a mask as an index. Kernels in CUDA are compiled for the host and run there (``cuda_emulation``).
-What it cannot show is CUDA itself: its compiler's code, streams, memory, other rounding.
+Streams and their errors are in ``simulated_streams``. Memory ends where a test wants it to
+(``memory``), and matrix products are in TF32 where CuPy's would be.
+What it cannot show is CUDA itself: its compiler's code, its memory, other rounding.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import contextlib
 import json
 import operator
 import sys
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -24,9 +26,20 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+import simulated_streams as streams
 from cuda_emulation import RawModule
-from dagnet.backend import _constant
+from dagnet.backend import _begin_without_tf32, _constant
 from layers.kernels.cuda.launch import cuda_module, usable
+from simulated_device import (
+    Device,
+    OutOfMemoryError,
+    Precision,
+    Transfers,
+    memory,
+    precision,
+    to_tf32,
+    transfers,
+)
 
 FUNCTIONS = json.loads(Path(__file__).with_name("cupy_functions.json").read_text())
 UFUNC_OPTIONS = ("out", "dtype", "casting")
@@ -37,17 +50,6 @@ UPLOADS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarra
 WAITING = ("nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress")
 # CuPy's ways to add to cells named twice, which are methods of its arrays.
 SCATTER = {"scatter_add": np.add, "scatter_max": np.maximum, "scatter_min": np.minimum}
-
-
-@dataclass
-class Transfers:
-    """How often the host waited for the device (``to_host``) and sent arrays to it."""
-
-    to_host: int = 0
-    to_device: int = 0
-
-
-transfers = Transfers()
 
 
 class ndarray:
@@ -82,10 +84,12 @@ class ndarray:
         value = getattr(self._host, name)
         if described == "value":
             return wrap(value) if isinstance(value, np.ndarray) else value
+        streams.used(self._host)
         return Function(f"ndarray.{name}", value, described)
 
     def get(self, stream=None, order="C", out=None, blocking=True) -> np.ndarray:
         transfers.to_host += 1
+        streams.used(self._host)
         if out is None:
             return self._host.copy()
         if out.shape != self._host.shape or out.dtype != self._host.dtype:
@@ -94,8 +98,10 @@ class ndarray:
         return out
 
     def set(self, arr, stream=None):
+        if arr.shape != self._host.shape or arr.dtype != self._host.dtype:
+            raise ValueError(f"arr must be {self._host.shape} {self._host.dtype}, as the array is")
         transfers.to_device += 1
-        self._host[...] = arr
+        streams.copied(self._host, arr, stream)
 
     def item(self):
         return self.get().item()
@@ -137,6 +143,7 @@ class ndarray:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         if _has_mask(place) and np.ndim(bare(value)):
             transfers.to_host += 1
+        streams.used(self._host)
         self._host[_index(place)] = bare(value)
 
     def __copy__(self):
@@ -167,6 +174,7 @@ def _has_mask(place: Any) -> bool:
 def bare(value: Any, host_allowed: bool = False) -> Any:
     """What NumPy computes with: device arrays, in containers too, as their arrays."""
     if isinstance(value, ndarray):
+        streams.used(value._host)
         return value._host
     if isinstance(value, np.ndarray) and not host_allowed:
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
@@ -180,7 +188,11 @@ def bare(value: Any, host_allowed: bool = False) -> Any:
 def wrap(value: Any) -> Any:
     """Results of NumPy as arrays of the device; a number of an array has no axes there."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return ndarray(np.asarray(value))
+        array = np.asarray(value)
+        if array.base is None:
+            memory.take(array.nbytes)
+            streams.made(array)
+        return ndarray(array)
     if isinstance(value, (tuple, list)):
         return type(value)(wrap(v) for v in value)
     return value
@@ -204,7 +216,10 @@ class Function:
             transfers.to_device += 1
         if self.__name__ in WAITING:
             transfers.to_host += 1
-        result = self._function(*bare(args, uploads), **bare(kwargs))
+        given = bare(args, uploads)
+        if self.__name__ == "matmul" and _are_single(given) and precision.is_tf32(given[0].ndim):
+            given = tuple(map(to_tf32, given))
+        result = self._function(*given, **bare(kwargs))
         if kwargs.get("out") is not None:
             return kwargs["out"]
         if uploads and result is args[0]:
@@ -216,6 +231,10 @@ class Function:
         if self._described != "ufunc" or name not in UFUNC_METHODS:
             raise AttributeError(f"{self.name} of CuPy has no {name!r}")
         return Function(f"{self.name}.{name}", getattr(self._function, name), "any")
+
+
+def _are_single(arrays: Any) -> bool:
+    return all(array.dtype == np.float32 for array in arrays)
 
 
 class Library:
@@ -245,7 +264,29 @@ def module() -> Any:
 
 def _modules() -> dict[str, Any]:
     cuda = SimpleNamespace(
-        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1)
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            getDeviceCount=lambda: 1,
+            memGetInfo=lambda: (memory.free, memory.total),
+        ),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        Device=Device,
+        Event=streams.Event,
+        Stream=streams.Stream,
+        get_current_stream=streams.get_current_stream,
+        get_cublas_handle=threading.get_ident,
+        cublas=SimpleNamespace(
+            CUBLAS_DEFAULT_MATH=Precision.DEFAULT_MATH,
+            CUBLAS_TF32_TENSOR_OP_MATH=Precision.TF32_MATH,
+            setMathMode=precision.set_mode,
+        ),
+    )
+    core = SimpleNamespace(
+        set_compute_type=precision.set_compute_type,
+        get_compute_type=precision.get_compute_type,
+        _routines_linalg=SimpleNamespace(
+            COMPUTE_TYPE_DEFAULT=Precision.DEFAULT, COMPUTE_TYPE_TF32=Precision.TF32
+        ),
     )
     tricks = Library("cupy.lib.stride_tricks", np.lib.stride_tricks)
     cupy = Library(
@@ -254,6 +295,7 @@ def _modules() -> dict[str, Any]:
         {
             "ndarray": ndarray,
             "cuda": cuda,
+            "_core": core,
             "linalg": Library("cupy.linalg", np.linalg),
             "random": Library("cupy.random", np.random),
             "lib": SimpleNamespace(stride_tricks=tricks),
@@ -264,6 +306,7 @@ def _modules() -> dict[str, Any]:
     fft = Library("cupyx.scipy.fft", scipy.fft)
     cupyx, within = ModuleType("cupyx"), ModuleType("cupyx.scipy")
     cupyx.scipy, within.fft = within, fft
+    cupyx.empty_pinned = streams.empty_pinned
     return {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": within, "cupyx.scipy.fft": fft}
 
 
@@ -274,7 +317,7 @@ def installed() -> Iterator[Transfers]:
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     _forget_kernels()
-    transfers.to_host = transfers.to_device = 0
+    _begin_anew()
     try:
         yield transfers
     finally:
@@ -286,8 +329,16 @@ def installed() -> Iterator[Transfers]:
                 sys.modules[name] = old
 
 
+def _begin_anew() -> None:
+    transfers.to_host = transfers.to_device = 0
+    memory.__init__()
+    precision.__init__()
+    streams.forget()
+
+
 def _forget_kernels() -> None:
     """Kernels and constants are one library's, the simulated or the real one."""
+    _begin_without_tf32.cache_clear()
     _constant.cache_clear()
     cuda_module.cache_clear()
     usable.cache_clear()

@@ -42,6 +42,10 @@ def fake_cupy(monkeypatch):
         getDeviceCount=lambda: 1,
     )
     cupy.cuda = types.SimpleNamespace(runtime=runtime)
+    cupy._core = types.SimpleNamespace(
+        set_compute_type=lambda dtype, compute_type: None,
+        _routines_linalg=types.SimpleNamespace(COMPUTE_TYPE_DEFAULT=1),
+    )
     cupy.asarray = lambda a: a if isinstance(a, FakeArray) else FakeArray(a)
     fft = types.ModuleType("cupyx.scipy.fft")
     scipy_like = types.ModuleType("cupyx.scipy")

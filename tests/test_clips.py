@@ -33,8 +33,8 @@ def same(a: Clip, b: Clip) -> bool:
 def test_a_clip_is_consecutive_frames_with_their_boxes(make):
     sampler = ClipSampler([make("a", 15)], length=10, seed=3)
     clip = sampler.clip(0, 0)
-    assert clip.frames.shape == (10, 3, 6, 8) and clip.frames.dtype == np.float32
-    numbers = clip.frames[:, 1, 2, 3]
+    assert clip.frames.shape == (10, 3, 6, 8) and clip.frames.dtype == np.uint8
+    numbers = clip.frames[:, 1, 2, 3].astype(int)
     assert (np.diff(numbers) == 1).all() and len(clip) == 10
     np.testing.assert_array_equal(clip.boxes[:, 0], numbers + 1.25)
 

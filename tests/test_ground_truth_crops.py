@@ -10,7 +10,7 @@ from dsiam_net.clips import Clip
 from dsiam_net.training import (
     center_shifts,
     clip_batch,
-    clip_getter,
+    ClipBatches,
     observe_moments,
 )
 from dsiam_net.unrolled import UnrolledSettings, build_unrolled, given_centers, objectives
@@ -296,26 +296,26 @@ def centers_of(batch):
 
 
 def test_jitter_is_new_in_each_epoch_and_the_same_when_asked_again(net):
-    get_batch = clip_getter(net, Still(), center_jitter=8.0, seed=4)
+    get_batch = ClipBatches(net, Still(), center_jitter=8.0, seed=4)
     first = centers_of(get_batch([0, 1], "train", 1))
     assert np.all(first[0] == [70, 80])
     distance = np.abs(first[1:] - [70, 80])
     assert np.all(distance <= 8 * PIXEL + 1e-5) and np.all(distance > 0)
-    again = clip_getter(net, Still(), center_jitter=8.0, seed=4)
+    again = ClipBatches(net, Still(), center_jitter=8.0, seed=4)
     assert np.array_equal(first, centers_of(again([0, 1], "train", 1)))
     assert np.array_equal(first[:, 1:], centers_of(again([1], "train", 1)))
     for other in (
         again([0, 1], "train", 2),
         again([2, 3], "train", 1),
-        clip_getter(net, Still(), center_jitter=8.0, seed=5)([0, 1], "train", 1),
+        ClipBatches(net, Still(), center_jitter=8.0, seed=5)([0, 1], "train", 1),
     ):
         assert not np.any(centers_of(other)[1:] == first[1:])
 
 
 def test_validation_and_training_without_jitter_have_the_true_centres(net):
     for get_batch, mode in (
-        (clip_getter(net, Still(), center_jitter=8.0), "val"),
-        (clip_getter(net, Still()), "train"),
+        (ClipBatches(net, Still(), center_jitter=8.0), "val"),
+        (ClipBatches(net, Still()), "train"),
     ):
         assert np.all(centers_of(get_batch([0], mode, 1)) == [70, 80])
 
@@ -358,13 +358,13 @@ def test_shifts_and_jitter_where_no_centre_is_given_are_refused(clip):
     with pytest.raises(ValueError, match="shifts are for crops 'ground-truth'"):
         clip_batch(free, [clip], np.float64, shifts=np.zeros((1, 4, 2)))
     with pytest.raises(ValueError, match="take crops 'ground-truth', or no jitter"):
-        clip_getter(free, Still(), center_jitter=4.0)
+        ClipBatches(free, Still(), center_jitter=4.0)
 
 
 @pytest.mark.parametrize("jitter", [-1.0, np.nan, np.inf])
 def test_a_jitter_that_is_no_distance_is_refused(net, jitter):
     with pytest.raises(ValueError, match="center_jitter must be 0 or more pixels"):
-        clip_getter(net, Still(), center_jitter=jitter)
+        ClipBatches(net, Still(), center_jitter=jitter)
 
 
 def test_shifts_of_another_shape_are_refused(net, clip):

@@ -43,8 +43,8 @@ def tiny_siamfc(instance_size=159, seed=0):
 
 def with_score(net, pairs, score):
     """Evaluate the losses alone, of a score that is given; ``stats`` of them."""
-    batch = PairBatches(None, net).batch(pairs)
-    labels = {name: batch.inputs[name] for name in ("eltwise_label", "target")}
+    arrays = PairBatches(None, net).arrays(pairs)
+    labels = {name: arrays[name] for name in ("eltwise_label", "target")}
     net.eval({"score": np.asarray(score, np.float32), **labels}, {"objective": 1})
     return PairStats()({}, net)
 
@@ -110,17 +110,17 @@ def test_a_target_s_cell_is_the_middle_and_its_offset_over_the_stride():
 def test_labels_of_a_centred_pair_are_create_labels():
     net = make_siamfc(siamfc_branch(CHANNELS))
     add_pair_losses(net, 255)
-    batch = PairBatches(None, net).batch([pair(instance_size=255)])
+    arrays = PairBatches(None, net).arrays([pair(instance_size=255)])
     label, _ = create_labels(17, "balanced", 2)
-    np.testing.assert_array_equal(batch.inputs["eltwise_label"][0, 0], label)
-    assert batch.inputs["eltwise_label"].dtype == np.float32
-    assert batch.inputs["instance"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["eltwise_label"][0, 0], label)
+    assert arrays["eltwise_label"].dtype == np.float32
+    assert arrays["instance"].dtype == np.float32
 
 
 def test_labels_of_a_displaced_pair_by_hand():
     """5x5 cells; the target at cell (1, 3.5): within 2 cells lie 3 + 2 ... columns of each row."""
     net = tiny_siamfc()
-    labels = PairBatches(None, net).batch([pair((-8, 12))]).inputs["eltwise_label"][0, 0]
+    labels = PairBatches(None, net).arrays([pair((-8, 12))])["eltwise_label"][0, 0]
     # Distances to column 3.5 are .5, .5, 1.5, 2.5 ...; a row off by 1 allows sqrt(3) = 1.73.
     expected = [
         [-1, -1, 1, 1, 1],

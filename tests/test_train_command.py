@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_goes_on_to_equal_bits(
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     weights, data, tmp_path, monkeypatch
 ):
-    clean = train.clip_getter
+    clean = train.ClipBatches
 
     def poisoned(net, clips, *jitter):
         get_batch = clean(net, clips, *jitter)
@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
 
         return get
 
-    monkeypatch.setattr(train, "clip_getter", poisoned)
+    monkeypatch.setattr(train, "ClipBatches", poisoned)
     with pytest.raises(NonFiniteError, match="objective1 is nan in epoch 2"):
         train.main(arguments(weights, data, tmp_path))
     assert all(np.isfinite(v).all() for v in params(tmp_path / "net-epoch-1.npz").values())

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dagnet.backend import set_tf32
+
 from ..opencv_trackers import OpenCVTracker
 from ..settings import get_preset
 from ..tracker import TRACKERS, Tracker, create_tracker
@@ -38,6 +40,7 @@ class NetworkTracker:
     features : names of the feature layers, by default the network's
     fusion_map : path of a learned fusion map; for 'dsiamm' alone
     device : 'cpu' or 'gpu'
+    tf32 : whether matrix products on the GPU are in TF32
     polygon : whether it starts from the first polygon, where a sequence has polygons
     """
 
@@ -47,10 +50,13 @@ class NetworkTracker:
     features: tuple[str, ...] | None = None
     fusion_map: str | None = None
     device: str = "cpu"
+    tf32: bool = False
     polygon: bool = False
 
     def create(self) -> Tracker:
-        """The tracker; errors as ``load_weights`` and ``create_tracker``."""
+        """The tracker; errors as ``set_tf32``, ``load_weights`` and ``create_tracker``."""
+        if self.device == "gpu":
+            set_tf32(self.tf32)
         return create_tracker(
             self.name,
             load_weights(self.weights),
@@ -115,6 +121,7 @@ def parse_trackers(
     features: Sequence[str] | None = None,
     fusion_map: str | None = None,
     device: str = "cpu",
+    tf32: bool = False,
     polygon: bool = False,
 ) -> list[Source]:
     """Trackers that words name.
@@ -124,7 +131,7 @@ def parse_trackers(
     words : iterable of str
         ``siamfc``, ``dsiam``, ``dsiamm``, ``opencv-NAME``, several of these joined by commas,
         ``NAME=DIR``, or ``DIR``, whose name then is the tracker's.
-    weights, preset, features, fusion_map, device
+    weights, preset, features, fusion_map, device, tf32
         Of our own trackers, see ``NetworkTracker``.
     polygon
         Of all that are run.
@@ -157,6 +164,7 @@ def parse_trackers(
                         features=tuple(features) if features else None,
                         fusion_map=fusion_map if TRACKERS[part][1] == 2 else None,
                         device=device,
+                        tf32=tf32,
                         polygon=polygon,
                     )
                 )

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagnet.backend import DEVICES
-
-from ..cli import make_parser, run_command
+from ..cli import add_device_options, choose_device, make_parser, run_command
 from .registry import FAIL
 from .report import failures, summary, table, write_json
 from .run import check_folder
@@ -27,11 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--files", metavar="PATTERN", nargs="+", default=(), help="only files like 'layers_*.mat'"
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add_device_options(parser)
     parser.add_argument("--json", metavar="FILE", help="write every comparison here")
     parser.add_argument("--verbose", action="store_true", help="a row for each case")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
+    choose_device(options)
     results = check_folder(
         options.directory, options.files, progress=not options.quiet, device=options.device
     )
