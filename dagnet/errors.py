@@ -37,6 +37,29 @@ class LayerError(DagNNError, RuntimeError):
     """A layer failed; the message names the layer, its type and the shapes of its inputs."""
 
 
+class LayerMemoryError(LayerError, MemoryError):
+    """There was not enough memory for a layer; the values of the evaluation are freed.
+
+    Attributes
+    ----------
+    requested : int or None
+        Bytes that were asked for, where that is known.
+    used, total : int or None
+        Bytes of the GPU that were in use, by any program, and that it has; None on the CPU.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        requested: int | None = None,
+        used: int | None = None,
+        total: int | None = None,
+    ):
+        super().__init__(message)
+        self.requested, self.used, self.total = requested, used, total
+
+
 class BackendError(DagNNError, RuntimeError):
     """The device that was asked for cannot be used on this machine."""
 

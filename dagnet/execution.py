@@ -330,10 +330,13 @@ class Evaluation:
         except Exception as exc:
             raise self._explain(exc, unit, inputs, params, "backward") from exc
         del saved, ders
-        self._bring_inputs(
-            place, unit, [der if want else None for der, want in zip(der_inputs, needs)]
-        )
-        self._bring_params(place, unit, der_params, params)
+        try:
+            self._bring_inputs(
+                place, unit, [der if want else None for der, want in zip(der_inputs, needs)]
+            )
+            self._bring_params(place, unit, der_params, params)
+        except MemoryError as exc:
+            raise self._explain(exc, unit, inputs, params, "backward") from exc
         self.net.layers[unit.layers[0]].backward_time = time.perf_counter() - start
 
     def _settle_output(self, v: int, der: Any) -> None:

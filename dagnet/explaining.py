@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import LayerError, ShapeError
+from .errors import LayerError, LayerMemoryError, ShapeError
 from .layer import Context
 from .records import LayerRecord
+from .shortage import gpu_memory, is_of_gpu, memory_shortage, requested_bytes
 
 if TYPE_CHECKING:
     from .net import DagNN
@@ -28,13 +29,23 @@ def explain(
         elif exc.param is not None and exc.param < len(record.params):
             culprit = f", parameter {record.params[exc.param]!r}"
         return ShapeError(f"{where}{culprit}: {exc}{arrays}", input=exc.input, param=exc.param)
+    if memory_shortage(exc) is not None:
+        return _lack_of_memory(exc, where, arrays)
     return LayerError(f"{where}: {type(exc).__name__}: {exc}{arrays}")
 
 
 def explain_chains(
     exc: Exception, net: DagNN, plan: Plan, unit: Unit, inputs: list, direction: str
 ) -> Exception:
-    """As ``explain``, for chains of layers: which layer it was shows when they run in turn."""
+    """As ``explain``, for chains of layers: which layer it was shows when they run in turn.
+
+    Where memory lacks they are not run again, and all are named.
+    """
+    names = [f"{net.layers[c[0]].name!r} to {net.layers[c[-1]].name!r}" for c in unit.chains]
+    inputs_read = [net.vars[v].name for v in unit.inputs]
+    where = f"layers {', '.join(names)}, {direction}"
+    if memory_shortage(exc) is not None:
+        return _lack_of_memory(exc, where, "; inputs " + _shapes(inputs_read, inputs))
     for chain, x in zip(unit.chains, inputs):
         values = {plan.shared[net.layers[chain[0]].input_indexes[0]]: x}
         for index in chain:
@@ -46,11 +57,27 @@ def explain_chains(
             except Exception as error:
                 return explain(error, record, own, params, direction)
             values.update(zip(record.output_indexes, outputs))
-    names = [f"{net.layers[c[0]].name!r} to {net.layers[c[-1]].name!r}" for c in unit.chains]
-    inputs_read = [net.vars[v].name for v in unit.inputs]
     return LayerError(
-        f"layers {', '.join(names)}, {direction}: {type(exc).__name__}: {exc}; inputs "
-        f"{_shapes(inputs_read, inputs)}; with plan=False they are run in turn"
+        f"{where}: {type(exc).__name__}: {exc}; inputs {_shapes(inputs_read, inputs)}; with "
+        "plan=False they are run in turn"
+    )
+
+
+def _lack_of_memory(exc: Exception, where: str, arrays: str) -> LayerMemoryError:
+    """The error of layers that lacked memory, with what is known of it."""
+    requested, used, total = requested_bytes(exc), None, None
+    words = f"out of memory ({memory_shortage(exc)})"
+    if requested is not None:
+        words = f"out of memory, {requested:,} bytes asked for"
+    if is_of_gpu(exc):
+        used, total = gpu_memory()
+    if total is not None:
+        words += f", {used:,} of the GPU's {total:,} bytes in use"
+    return LayerMemoryError(
+        f"{where}: {words}; a smaller batch, fewer frames or a memory budget takes less{arrays}",
+        requested=requested,
+        used=used,
+        total=total,
     )
 
 

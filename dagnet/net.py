@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -144,6 +145,9 @@ class DagNN(Graph):
             budget cannot be met.
         ShapeError, LayerError
             If a layer cannot work with what it is given; layer, variables and shapes are named.
+        LayerMemoryError
+            If there is not enough memory for a layer, which is named, with the bytes. All values
+            and derivatives are freed then, and the network can be evaluated again.
         """
         der_outputs = {} if der_outputs is None else der_outputs
         for what, given in (("inputs", inputs), ("der_outputs", der_outputs)):
@@ -165,9 +169,25 @@ class DagNN(Graph):
             inputs, der_outputs, outputs, plan and self.conserve_memory, memory_budget
         )
         evaluation = Evaluation(self, what, der_outputs)
-        evaluation.forward(late_inputs)
-        if der_outputs:
-            evaluation.backward(hold_on)
+        try:
+            evaluation.forward(late_inputs)
+            if der_outputs:
+                evaluation.backward(hold_on)
+        except MemoryError as exc:
+            del evaluation
+            self._give_up(exc)
+            raise
+
+    def _give_up(self, exc: BaseException | None) -> None:
+        """Free what an evaluation that lacked memory has made, where a traceback holds it too."""
+        for variable in self.vars:
+            variable.value = variable.der = None
+        for parameter in self.params:
+            parameter.der = None
+        self.requirements = []
+        while exc is not None:
+            traceback.clear_frames(exc.__traceback__)
+            exc = exc.__cause__
 
     def fetch(self, names: Iterable[str]) -> dict[str, np.ndarray]:
         """Values of variables in host memory.

@@ -15,6 +15,7 @@ from dagnet import BackendError, DagNNError, __version__, memory_shortage
 from dagnet.backend import DEVICES, set_tf32
 from dagnet.communicator import Communicator
 from dagnet.mpi import abort, choose_gpu, join, launched_rank, launched_size
+from dagnet.shortage import is_of_gpu
 
 # Exit status of a command that was given something it cannot work with.
 USAGE_ERROR = 2
@@ -130,10 +131,10 @@ def _words(exc: Exception, less_memory: str | None) -> str:
         raise exc
     told = exc if isinstance(exc, DagNNError) else wanted
     less = f", or take {less_memory}" if less_memory else ""
-    return (
-        f"not enough memory ({told}): end other programs, raise the process's limit (ulimit -v)"
-        f"{less}, and give the command again"
-    )
+    where, more = "", "other programs, raise the process's limit (ulimit -v)"
+    if is_of_gpu(exc):
+        where, more = " on the GPU", "other programs that use it"
+    return f"not enough memory{where} ({told}): end {more}{less}, and give the command again"
 
 
 def join_workers(device: str = "cpu") -> Communicator:

@@ -28,7 +28,7 @@ from .overlay import VideoWriter, draw_tracking
 from .synthetic import SyntheticVideos
 from .tracker import create_tracker
 from .tracking import save_boxes, track
-from .training import KeepLambdasPositive, clip_batch, ClipBatches, frame_stats, observe_moments
+from .training import ClipBatches, KeepLambdasPositive, clip_batch, frame_stats, observe_moments
 from .training_log import Progress, TrainingLog
 from .unrolled import build_unrolled, freeze_moments, objectives
 from .weights import RANDOM, default_weights, describe_weights, load_weights

@@ -32,8 +32,8 @@ from .solver_options import add_solver_options, complete_solver, make_solver, wi
 from .synthetic import SyntheticVideos
 from .training import (
     FIGURES,
-    KeepLambdasPositive,
     ClipBatches,
+    KeepLambdasPositive,
     frame_stats,
     learning_rates,
     scale_learning_rates,

@@ -256,6 +256,8 @@ class Library:
 class CUDARuntimeError(RuntimeError):
     """CuPy's error of the driver."""
 
+    __module__ = "cupy_backends.cuda.api.runtime"
+
 
 def module() -> Any:
     """The simulated ``cupy`` that is installed."""

@@ -39,6 +39,8 @@ class Device:
 class OutOfMemoryError(MemoryError):
     """``cupy.cuda.memory.OutOfMemoryError``."""
 
+    __module__ = "cupy.cuda.memory"
+
     def __init__(self, size: int, total: int, limit: int = 0):
         self._size, self._total, self._limit = size, total, limit
         super().__init__(

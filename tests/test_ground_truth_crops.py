@@ -8,9 +8,9 @@ from dagnet import DagNN
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.clips import Clip
 from dsiam_net.training import (
+    ClipBatches,
     center_shifts,
     clip_batch,
-    ClipBatches,
     observe_moments,
 )
 from dsiam_net.unrolled import UnrolledSettings, build_unrolled, given_centers, objectives
