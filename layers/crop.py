@@ -12,7 +12,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from dagnet import UNKNOWN, Layer, ShapeError, Size, get_array_module, register_layer
+from dagnet import (
+    UNKNOWN,
+    Layer,
+    ShapeError,
+    Size,
+    get_array_module,
+    register_layer,
+    require,
+)
 
 from .kernels import Kernel, choose, register
 
@@ -301,6 +309,7 @@ class Crop(Layer):
         if self.mode == GIVEN:
             image, center, sides, color = inputs
             sides, color = (a.astype(center.dtype, copy=False) for a in (sides, color))
+            _require_finite(center, "the given centre")
             return [self._cut(image, center, sides, color), center.copy()], None
         image, scores, center, sides, color = inputs
         dtype = scores.dtype
@@ -311,6 +320,8 @@ class Crop(Layer):
         else:
             peak = find_peak(scores)
         moved = center + (peak.astype(dtype, copy=False) - _middle(scores)) * self._cell(sides)
+        if self.mode == "soft":  # of the others a peak is a cell, whatever the scores are
+            _require_finite(moved, "the mean cell of the response")
         patch = self._cut(image, moved, sides, color)
         saved = {"shape": scores.shape, "peak": peak, "moved": moved, "center": center}
         saved |= {"sides": sides, "weights": weights, "image_size": image.shape[2:]}
@@ -409,6 +420,17 @@ def _middle(scores: Any) -> Any:
     xp = get_array_module(scores)
     height, width = scores.shape[2:]
     return xp.asarray([(height - 1) / 2, (width - 1) / 2], dtype=scores.dtype)
+
+
+def _require_finite(place: Any, what: str) -> None:
+    """Refuse positions that are NaN or infinite."""
+    require(
+        get_array_module(place).isfinite(place),
+        lambda: ValueError(
+            f"{what} is not finite, so no patch lies there: if this is a training that has "
+            "diverged, go on from an earlier checkpoint with a lower learning rate"
+        ),
+    )
 
 
 def _check_inputs(inputs: Any, given: bool) -> None:

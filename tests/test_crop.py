@@ -198,6 +198,16 @@ def test_a_given_centre_of_another_shape_or_of_integers_is_refused():
         layer.forward([ramp(9, 9), np.zeros((1, 2), np.int64), *others], [], Context())
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_position_that_is_not_finite_is_refused(bad):
+    scores = np.full((1, 1, 5, 5), bad)
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=r"not finite.* diverged"):
+        run(Crop(size=3, mode="soft"), ramp(9, 9), scores, (4, 5), (3, 6))
+    given = [ramp(9, 9), np.array([[4.0, bad]]), np.array([[3.0, 6.0]]), BLUE]
+    with pytest.raises(ValueError, match="given centre is not finite"):
+        Crop(size=3, mode="given").forward(given, [], Context())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_given_centres_dtype_is_that_of_the_outputs(rng, dtype):
     image = rng.integers(0, 256, (1, 3, 30, 40), dtype=np.uint8)
