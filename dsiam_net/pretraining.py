@@ -21,7 +21,6 @@ from dagnet import (
     ReadAhead,
     StopTraining,
     TrainState,
-    asnumpy,
 )
 from dagnet.communicator import SINGLE, Communicator
 from layers import CenterThresholdError, Loss, MaxScoreError
@@ -265,9 +264,11 @@ class PairStats:
     @staticmethod
     def _sums(net: DagNN) -> dict[str, tuple[float, int]]:
         """Of this process's pairs: each figure's sum, and over how many."""
-        score = asnumpy(net.get_var("score").value)
-        positive = (asnumpy(net.get_var("eltwise_label").value) > 0).any(axis=(1, 2, 3))
-        objective, errdisp, wrong = (float(asnumpy(net.get_var(n).value)) for n in LOSSES)
+        # All at once, for one transfer from a device.
+        values = net.fetch([*LOSSES, "score", "eltwise_label"])
+        score = values["score"]
+        positive = (values["eltwise_label"] > 0).any(axis=(1, 2, 3))
+        objective, errdisp, wrong = (float(values[n].item()) for n in LOSSES)
         wrong_negative = int(np.count_nonzero(score[~positive].max(axis=(1, 2, 3)) >= 0))
         n, n_positive = len(score), int(np.count_nonzero(positive))
         return {

@@ -22,7 +22,7 @@ from dagnet.checkpoint import epoch_path
 
 from .network_files import write_network_file
 from .pretraining import FIGURES, best_epoch, without_losses
-from .training_log import Progress
+from .training_log import Progress, waited_share
 
 STEP_COLUMNS = ("epoch", "step", *FIGURES, "seconds", "waited")
 EPOCH_COLUMNS = (
@@ -154,10 +154,9 @@ class PairProgress(Progress):
     """A progress bar an epoch with the share of time waited for data, and a line after it."""
 
     def figures(self, stats):
-        waited = 100 * stats["waited"] / max(stats["time"], 1e-9)
         return {name: f"{stats['last'][name]:.4g}" for name in FIGURES[:3]} | {
             "s_step": f"{stats['time'] / stats['steps']:.2f}",
-            "waited": f"{waited:.1f}%",
+            "waited": f"{waited_share(stats):.1f}%",
         }
 
     def summary(self, stats):
@@ -166,7 +165,7 @@ class PairProgress(Progress):
         return (
             f"{figures}, {stats['time'] / steps:.3f} s a step over {steps} steps, waited for data "
             f"{1e3 * stats['waited'] / steps:.1f} ms a step "
-            f"({100 * stats['waited'] / max(stats['time'], 1e-9):.1f} %)"
+            f"({waited_share(stats):.1f} %)"
         )
 
 

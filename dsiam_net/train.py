@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             reader,
             range(count),
             options=train_options(options, net, workers.size),
-            extract_stats=partial(frame_stats, communicator=workers),
+            extract_stats=partial(frame_stats, communicator=workers, reader=reader),
             callbacks=[KeepLambdasPositive(), *logs],
             communicator=workers,
         )

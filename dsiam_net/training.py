@@ -15,6 +15,7 @@ from dagnet import (
     Context,
     DagNN,
     HostBatches,
+    ReadAhead,
     get_array_module,
 )
 from dagnet.backend import tree_to_device
@@ -278,11 +279,17 @@ def figure(net: DagNN, name: str) -> float:
     return float(np.stack(list(values)).sum(dtype=np.float64))
 
 
-def frame_stats(stats: dict, net: DagNN, communicator: Communicator = SINGLE) -> dict:
+def frame_stats(
+    stats: dict,
+    net: DagNN,
+    communicator: Communicator = SINGLE,
+    reader: ReadAhead | None = None,
+) -> dict:
     """Figures of training: the objective summed over frames, the errors as means of the frames.
 
     ``stats`` holds running means by name, and under ``last`` those of this step: the means of
-    all processes that had clips in it, which count alike as their derivatives do.
+    all processes that had clips in it, which count alike as their derivatives do. ``waited`` are
+    the seconds that this process waited for clips of ``reader`` so far.
     """
     frames = net.meta["unrolled"]["frames"]
     own = None
@@ -297,7 +304,8 @@ def frame_stats(stats: dict, net: DagNN, communicator: Communicator = SINGLE) ->
         name: stats.get(name, 0.0) + (value - stats.get(name, 0.0)) / steps
         for name, value in last.items()
     }
-    return stats | means | {"steps": steps, "last": last}
+    waited = stats.get("waited", 0.0) + (reader.waited if reader else 0.0)
+    return stats | means | {"steps": steps, "waited": waited, "last": last}
 
 
 def observe_moments(net: DagNN, batches: Iterable[Batch]) -> None:

@@ -1,6 +1,7 @@
 """Tests of the commands train and build_unrolled, as a user runs them."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -8,11 +9,18 @@ import sys
 import numpy as np
 import pytest
 
-from dagnet import CheckpointError, DagNN, DagNNError, NonFiniteError, load_checkpoint
+from dagnet import (
+    CheckpointError,
+    DagNN,
+    DagNNError,
+    NonFiniteError,
+    TrainState,
+    load_checkpoint,
+)
 from dsiam_net import build_unrolled, train
 from dsiam_net.clips import ClipFiles, ClipSampler, write_clips
 from dsiam_net.sequences import find_sequences
-from dsiam_net.training_log import read_log
+from dsiam_net.training_log import TrainingLog, read_log
 from golden import ROOT
 from matlab_import import load_training, read_mat
 from tiny import write_siamfc, write_two_clips
@@ -59,18 +67,33 @@ def test_training_writes_checkpoints_log_curve_and_network(weights, data, tmp_pa
     out = tmp_path / "trained.npz"
     train.main(arguments(weights, data, tmp_path / "run", "--out", out))
     printed = capsys.readouterr().out
-    for word in ("objective", "errdisp", "errmax", "s a step", "learning-rate"):
+    words = ("objective", "errdisp", "errmax", "s a step", "learning-rate", "tf32")
+    for word in (*words, "waited for data"):
         assert word in printed
     log = read_log(tmp_path / "run" / "log.csv")
     assert [(row["epoch"], row["step"]) for row in log] == [
         (e, s) for e in (1, 2) for s in (1, 2, 3)
     ]
+    assert all(0 <= row["waited"] <= row["seconds"] for row in log)
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
     trained = {p.name: p.value for p in DagNN.load(out).params}
     assert_same(trained, params(tmp_path / "run" / "net-epoch-2.npz"))
     before = {p.name: p.value for p in DagNN.load(weights).params}
     assert not np.array_equal(before["conv3f"], trained["conv3f"])
     assert np.array_equal(before["adjust_f"], trained["adjust_f"])
+
+
+def test_a_log_of_a_time_without_waiting_goes_on(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,step,objective,errdisp,errmax,seconds\n1,1,0.5,2,1,0.25\n1,2,0.5,2\n")
+    (row,) = read_log(log)
+    assert math.isnan(row.pop("waited")) and list(row.values()) == [1, 1, 0.5, 2.0, 1.0, 0.25]
+    TrainingLog(tmp_path).on_start(None, TrainState(epoch=1, step=-1))
+    assert log.read_text().splitlines() == [
+        "epoch,step,objective,errdisp,errmax,seconds,waited",
+        "1,1,0.5,2.0,1.0,0.25,nan",
+    ]
+    assert math.isnan(read_log(log)[0]["waited"])
 
 
 def test_a_mat_file_holds_the_trained_network_its_solver_state_and_statistics(
