@@ -20,6 +20,7 @@ from dagnet import (
 )
 from dagnet.backend import tree_to_device
 from dagnet.communicator import SINGLE, Communicator
+from dagnet.requirements import noting
 from layers import Crop
 from layers.crop import GIVEN
 
@@ -158,8 +159,11 @@ def cut_template(net: DagNN, inputs: Mapping[str, Any]) -> Any:
     own code. (N, 3, exemplar_size, exemplar_size)."""
     size = net.meta["unrolled"]["exemplar_size"]
     crop = _template_crop(size, GIVEN if given_centers(net) else "none")
-    names = net.get_layer("f1_crop_o").inputs
-    (template, _), _ = crop.forward([inputs[name] for name in names], [], Context())
+    record = net.get_layer("f1_crop_o")
+    # What is required of values on a device the network's own crop notes too: the host does not
+    # wait for it here.
+    with noting([], record):
+        (template, _), _ = crop.forward([inputs[name] for name in record.inputs], [], Context())
     return template
 
 

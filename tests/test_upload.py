@@ -227,11 +227,13 @@ def test_the_next_batch_is_on_its_way_before_the_figures_of_a_step_are_read(tmp_
     assert seen == [True] * 5
 
 
-def test_no_step_waits_for_its_batch(transfers):
+@pytest.mark.parametrize("crops", ["response", "ground-truth"])
+def test_no_step_waits_for_its_batch(transfers, crops):
     """Of a step of the unrolled network the host waits for the figures alone, once."""
     rng = np.random.default_rng(5)
     clips = [smooth_clip(rng, dtype=np.float32) for _ in range(4)]
-    net = tiny_unrolled(rng, np.float32)
+    gradient = "pool" if crops == "response" else "none"
+    net = tiny_unrolled(rng, np.float32, crops=crops, crop_gradient=gradient)
     net.move("gpu")
     with ReadAhead(ClipBatches(net, Listed(clips))) as reader:
         reader.expect([((k,), "train", 1) for k in range(4)])
