@@ -15,9 +15,11 @@ from dagnet import (
     check_device,
     get_array_module,
     get_fft_module,
+    memory_shortage,
     to_device,
 )
 from dagnet.backend import tree_to_device
+from dagnet.shortage import is_of_gpu, requested_bytes
 
 
 class FakeArray:
@@ -117,3 +119,27 @@ def test_a_driver_that_cannot_be_used_is_told(fake_cupy):
         DagNN().move("gpu")
     runtime.getDeviceCount = lambda: 1
     assert check_device("gpu") == "gpu"
+
+
+def test_what_is_used_of_cupy_beside_its_arrays_exists():
+    """The stand-in has these by hand; where CuPy is installed they are looked for."""
+    cupy = pytest.importorskip("cupy")
+    import cupyx
+
+    core = cupy._core
+    core.set_compute_type("float32", core._routines_linalg.COMPUTE_TYPE_DEFAULT)
+    assert core.get_compute_type("float32") == 1 and core._routines_linalg.COMPUTE_TYPE_TF32 == 7
+    for owner, names in (
+        (cupy.cuda, ("Device", "get_cublas_handle", "get_current_stream")),
+        (cupy.cuda.Stream, ("record", "wait_event", "synchronize", "__enter__")),
+        (cupy.cuda.Event, ("done",)),
+        (cupy.cuda.Device, ("compute_capability",)),
+        (cupy.cuda.runtime, ("memGetInfo",)),
+        (cupyx, ("empty_pinned",)),
+    ):
+        assert all(hasattr(owner, name) for name in names)
+    error = cupy.cuda.memory.OutOfMemoryError(512, 2048, 4096)
+    assert memory_shortage(error) == str(error) and is_of_gpu(error)
+    assert requested_bytes(error) == 512
+    driver = cupy.cuda.runtime.CUDARuntimeError(2)
+    assert memory_shortage(driver) and is_of_gpu(driver) and requested_bytes(driver) is None
