@@ -1,18 +1,20 @@
-"""The works of ``cpu.py``: what is run, checked and timed, side against side."""
+"""What is run, checked and timed, side against side; and the works of ``cpu.py``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from agreement import DisagreementError, check_double, check_single, greatest
-from contender import Contender, Seconds
+from contender import Contender, ContenderError, Seconds
 from problems import (
     FULL,
+    GIGA,
     SMALL,
     Size,
     make_clip,
@@ -35,8 +37,46 @@ MEMORY_RUNS = 2
 # How far single-precision responses of the timed runs may lie apart, as a part of the greatest: far
 # above rounding, far below what another position of a crop would make.
 TIMED_RESPONSES = 1e-3
-# Runs of a check: both sides in double, three in single precision.
-CHECK_TICKS = 5
+# How far derivatives of single precision may lie apart on a GPU, as a part of the greatest: which
+# decisions of ReLU and pooling fall otherwise there cannot be known beforehand, as it is on the
+# CPU, where the parameters' seed is chosen by it. Double precision has no such allowance.
+FLIPS = 2e-2
+# In what is said of a check.
+PYTORCHS_OWN = "PyTorch's own from its double"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who does a work.
+
+    Attributes
+    ----------
+    name : str
+    module : str
+        ``'ours'`` or ``'with_torch'``.
+    options : dict
+        Of the module's classes ``Step`` and ``Track``.
+    optional : bool
+        What keeps it from the work is noted, and the others go on without it.
+    """
+
+    name: str
+    module: str = "with_torch"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this project's."""
+        return self.module == "ours"
+
+
+# The first side of PyTorch's is that which others are compared with.
+CPU_SIDES = (
+    Side(OURS, "ours"),
+    Side(NCHW, options={"channels_last": False}),
+    Side(CHANNELS_LAST, options={"channels_last": True}),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +87,7 @@ class Work:
     ----------
     title : str
     targets : pair of float or None
-        Wanted ratios to PyTorch NCHW and channels_last.
+        Wanted ratios, as the command says: ``cpu.py`` to PyTorch NCHW and channels_last.
     repeats : int
         Runs a round, of which the median counts: short works take several.
     size : Size
@@ -56,6 +96,13 @@ class Work:
     known_crops, numba, tracking, memory : bool
         Crops at the true centres; our compiled kernels on; a tracked frame in place of a training
         step; peak memory in place of time.
+    device : 'cpu' or 'gpu'
+    tf32 : bool
+        On the GPU, matrix products of single precision in TF32.
+    followed : int
+        Targets of a tracked frame, in one batch.
+    on_card : bool
+        Patches of a tracked frame are on the GPU from the start, not in main memory.
     """
 
     title: str
@@ -67,6 +114,10 @@ class Work:
     numba: bool = True
     tracking: bool = False
     memory: bool = False
+    device: str = "cpu"
+    tf32: bool = False
+    followed: int = 1
+    on_card: bool = False
 
 
 WORKS = {
@@ -102,10 +153,14 @@ class Measured:
         One a round.
     memory : (float, float)
         Megabytes resident before the first run and at the peak.
+    card : (float, float) or None
+        Megabytes of the GPU that were taken, by whomever, before the work was made and after it
+        was run; None on the CPU.
     """
 
     seconds: list[Seconds]
     memory: tuple[float, float]
+    card: tuple[float, float] | None = None
 
     @property
     def wall(self) -> np.ndarray:
@@ -116,6 +171,16 @@ class Measured:
     def processor(self) -> np.ndarray:
         """Seconds of the processor, in all threads, one a round."""
         return np.array([s.processor for s in self.seconds])
+
+    @property
+    def launched(self) -> np.ndarray:
+        """Seconds until all was launched, one a round: the host could have done something else."""
+        return np.array([s.launched for s in self.seconds])
+
+    @property
+    def taken(self) -> float:
+        """Megabytes at the peak; on a GPU those that the work took of it."""
+        return self.memory[1] if self.card is None else self.card[1] - self.card[0]
 
 
 @dataclass
@@ -134,6 +199,10 @@ class Comparison:
         What was checked before, in words.
     plan : str
         What our engine made of the network; empty for a tracked frame.
+    gigabytes : float
+        That the layers read and write at least.
+    failed : dict of str to str
+        Why sides that are optional are missing.
     """
 
     name: str
@@ -142,12 +211,14 @@ class Comparison:
     sides: dict[str, Measured]
     agreement: list[str]
     plan: str
+    gigabytes: float = 0.0
+    failed: dict[str, str] = field(default_factory=dict)
 
-    def ratio(self, other: str) -> np.ndarray:
+    def ratio(self, other: str, own: str = OURS) -> np.ndarray:
         """Ours over the other's, of each round's seconds, or of peak memory."""
-        ours, theirs = self.sides[OURS], self.sides[other]
+        ours, theirs = self.sides[own], self.sides[other]
         if self.work.memory:
-            return np.array([ours.memory[1] / theirs.memory[1]])
+            return np.array([ours.taken / theirs.taken])
         return ours.wall / theirs.wall
 
     def processor_ratio(self, other: str) -> float:
@@ -180,66 +251,106 @@ class Effort:
     check_frames: int = 3
     torch_batch: int = TORCH_BATCH
 
-    def work(self, name: str) -> Work:
+    def at_size(self, work: Work) -> Work:
         """A work at these sizes."""
-        work = WORKS[name]
         if work.size is FULL:
             return replace(work, size=replace(FULL, frames=self.frames))
         return work
 
-    def ticks(self, names: Sequence[str]) -> int:
-        """How often ``compare`` reports progress for these works."""
+    def ticks(self, works: Sequence[Work], sides: Sequence[Side]) -> int:
+        """How often ``compare`` reports progress for these works, if no side fails."""
         count = 0
-        for name in names:
-            memory = WORKS[name].memory
-            count += 3 if memory else CHECK_TICKS + 3 * (self.rounds + 1)
+        for work in works:
+            if work.memory:
+                count += len(sides)
+                continue
+            double = 1 + (0 if work.tracking else sum(side.ours for side in sides))
+            count += double + len(sides) * (self.rounds + 2)
         return count
 
 
-def compare(name: str, effort: Effort, tick: Callable[[str], None]) -> Comparison:
+def compare(
+    name: str,
+    work: Work,
+    effort: Effort,
+    tick: Callable[[str], None],
+    sides: Sequence[Side] = CPU_SIDES,
+) -> Comparison:
     """Check that the sides agree, then time them in turn.
 
     Parameters
     ----------
     name : str
-        A key of ``WORKS``.
+    work : Work
     effort : Effort
     tick : function
         Told what is done next, once for each run.
+    sides : sequence of Side
 
     Raises
     ------
     DisagreementError
         If the sides do not compute the same; then nothing is timed.
     ContenderError
-        If a side fails.
+        If a side fails. Of sides that are optional both errors are notes of the comparison.
     """
-    work = effort.work(name)
+    work = effort.at_size(work)
+    comparison = Comparison(name, work, _gigaflops(work), {}, [], "")
     if work.memory:
-        return _compare_memory(name, work, effort, tick)
-    agreement = _check(work, effort, tick)
+        _compare_memory(comparison, sides, effort, tick)
+        return comparison
+    sides = _check(comparison, sides, effort, tick)
     with ExitStack() as stack:
-        sides = {
-            side: stack.enter_context(_contender(side, work, effort))
-            for side in (OURS, NCHW, CHANNELS_LAST)
-        }
-        problem = _problem(work)
-        for side, contender in sides.items():
-            _make(contender, side, work, effort, problem)
-            tick(f"{name}: {side}, first runs")
-            contender.run(WARM_RUNS)
-        seconds: dict[str, list[Seconds]] = {side: [] for side in sides}
-        order = list(sides)
+        problem, running = make_problem(work), {}
+        for side in sides:
+            contender = stack.enter_context(_contender(side, work, effort))
+
+            tick(f"{name}: {side.name}, first runs")
+            begin = partial(_begin, contender, side, work, effort, problem)
+            if _tried(comparison, side, begin):
+                running[side.name] = contender
+        seconds: dict[str, list[Seconds]] = {side: [] for side in running}
+        order = list(running)
         for _ in range(effort.rounds):
             for side in order:
                 tick(f"{name}: {side}")
-                seconds[side].append(_median(sides[side].run(work.repeats)))
+                seconds[side].append(_median(running[side].run(work.repeats)))
             # Who comes first has no advantage over all rounds.
             order.reverse()
-        measured = {side: Measured(seconds[side], sides[side].memory()) for side in sides}
-        own_plan = "" if work.tracking else sides[OURS].plan()
-        _check_timed(name, {side: c.results() for side, c in sides.items()})
-    return Comparison(name, work, _gigaflops(work), measured, agreement, own_plan)
+        for side, contender in running.items():
+            comparison.sides[side] = Measured(seconds[side], contender.memory())
+        _ask_ours(comparison, sides, running)
+        if not work.tf32:
+            # Where it decides about the peak of a response, TF32 moves all that comes after.
+            _check_timed(comparison, sides, {side: c.results() for side, c in running.items()})
+    return comparison
+
+
+def _begin(contender: Contender, side: Side, work: Work, effort: Effort, problem: Any) -> None:
+    _make(contender, side, work, effort, problem)
+    contender.run(WARM_RUNS)
+
+
+def _tried(comparison: Comparison, side: Side, action: Callable[[], None]) -> bool:
+    """Whether a side did something; why not is noted, if the comparison goes on without it."""
+    try:
+        action()
+    except (ContenderError, DisagreementError) as exc:
+        if not side.optional:
+            raise
+        comparison.failed[side.name] = str(exc)
+        return False
+    return True
+
+
+def _ask_ours(
+    comparison: Comparison, sides: Sequence[Side], running: Mapping[str, Contender]
+) -> None:
+    """What our engine makes of the network, from the first of our sides that runs."""
+    own = [running[side.name] for side in sides if side.ours and side.name in running]
+    if own:
+        comparison.gigabytes = own[0].traffic() / GIGA
+        comparison.plan = "" if comparison.work.tracking else own[0].plan()
 
 
 def _median(runs: Sequence[Seconds]) -> Seconds:
@@ -247,31 +358,41 @@ def _median(runs: Sequence[Seconds]) -> Seconds:
 
 
 def _gigaflops(work: Work) -> float:
-    return track_work(work.size) if work.tracking else step_work(work.size, work.known_crops)
+    if work.tracking:
+        return work.followed * track_work(work.size)
+    return step_work(work.size, work.known_crops)
 
 
-def _compare_memory(name: str, work: Work, effort: Effort, tick: Callable) -> Comparison:
-    problem, measured, own_plan = _problem(work), {}, ""
-    for side in (OURS, NCHW, CHANNELS_LAST):
-        tick(f"{name}: {side}")
+def _compare_memory(
+    comparison: Comparison, sides: Sequence[Side], effort: Effort, tick: Callable
+) -> None:
+    work = comparison.work
+    problem = make_problem(work)
+
+    def measure(side: Side, contender: Contender) -> None:
+        _make(contender, side, work, effort, problem)
+        seconds = contender.run(MEMORY_RUNS)
+        memory = contender.memory(), contender.card_memory()
+        comparison.sides[side.name] = Measured(seconds, *memory)
+        if side.ours:
+            comparison.plan = comparison.plan or contender.plan()
+
+    for side in sides:
+        tick(f"{comparison.name}: {side.name}")
         with _contender(side, work, effort) as contender:
-            _make(contender, side, work, effort, problem)
-            seconds = contender.run(MEMORY_RUNS)
-            measured[side] = Measured(seconds, contender.memory())
-            own_plan = own_plan or contender.plan()
-    return Comparison(name, work, _gigaflops(work), measured, [], own_plan)
+            _tried(comparison, side, partial(measure, side, contender))
 
 
 # Sides
 
 
-def _contender(side: str, work: Work, effort: Effort) -> Contender:
-    if side != OURS:
-        return Contender("with_torch", effort.threads)
-    return Contender("ours", effort.threads, {} if work.numba else WITHOUT_NUMBA)
+def _contender(side: Side, work: Work, effort: Effort) -> Contender:
+    without = side.ours and not work.numba
+    return Contender(side.module, effort.threads, WITHOUT_NUMBA if without else {})
 
 
-def _problem(work: Work, dtype: Any = np.float32) -> dict[str, Any]:
+def make_problem(work: Work, dtype: Any = np.float32) -> dict[str, Any]:
+    """What the sides are given of a work."""
     if work.tracking:
         return track_problem(work.size)
     net, clip = make_net(work.size, work.seed), make_clip(work.size.frames)
@@ -279,61 +400,106 @@ def _problem(work: Work, dtype: Any = np.float32) -> dict[str, Any]:
 
 
 def _make(
-    contender: Contender, side: str, work: Work, effort: Effort, problem: Mapping[str, Any]
+    contender: Contender, side: Side, work: Work, effort: Effort, problem: Mapping[str, Any]
 ) -> None:
-    options: dict[str, Any] = {}
-    if side != OURS:
-        options["channels_last"] = side == CHANNELS_LAST
+    options: dict[str, Any] = dict(side.options)
+    if work.device != "cpu":
+        options |= {"device": work.device, "tf32": work.tf32}
     if work.tracking:
+        if work.device != "cpu":
+            options |= {"followed": work.followed, "on_card": work.on_card}
         contender.make("Track", problem, **options)
         return
-    options["known_crops"] = work.known_crops
-    if side != OURS and work.known_crops:
-        options["batch"] = effort.torch_batch
+    if work.known_crops:
+        options["known_crops"] = True
+        if not side.ours:
+            options["batch"] = effort.torch_batch
     contender.make("Step", problem, **options)
 
 
 # Checks
 
 
-def _check(work: Work, effort: Effort, tick: Callable[[str], None]) -> list[str]:
-    """Compare the sides at the size of the check; what was found, in words."""
+def _check(
+    comparison: Comparison, sides: Sequence[Side], effort: Effort, tick: Callable[[str], None]
+) -> list[Side]:
+    """Compare the sides at the size of the check; those that may be timed.
+
+    What was found goes to the comparison, in words.
+    """
+    work = comparison.work
     if work.size.channels == FULL.channels and not work.tracking:
         work = replace(
-            work, size=replace(work.size, frames=min(effort.check_frames, work.size.frames))
+            work,
+            size=replace(work.size, frames=min(effort.check_frames, work.size.frames)),
+            # Crops that follow the peaks of responses would go elsewhere by TF32's rounding.
+            known_crops=work.known_crops or work.tf32,
         )
+    # In single precision both kinds of problems are the same for a tracked frame.
+    problems = {np.float32: make_problem(work)}
+    problems[np.float64] = problems[np.float32] if work.tracking else make_problem(work, np.float64)
 
-    def results(side: str, dtype: Any) -> dict[str, np.ndarray]:
-        tick(f"check: {side}, {np.dtype(dtype).name}")
-        problem = _problem(work) if work.tracking else _problem(work, dtype)
+    def results(side: Side, dtype: Any) -> dict[str, np.ndarray]:
+        tick(f"check: {side.name}, {np.dtype(dtype).name}")
+        problem = {**problems[dtype], "dtype": np.dtype(dtype).name}
         with _contender(side, work, effort) as contender:
-            _make(contender, side, work, effort, {**problem, "dtype": np.dtype(dtype).name})
+            _make(contender, side, work, effort, problem)
             contender.run()
-            return contender.results()
+            found = contender.results()
+        if work.tf32:
+            # Whether a peak is near enough is a decision, too.
+            found.pop("errors", None)
+        return found
 
-    reference = results(NCHW, np.float64)
-    said = []
-    if work.tracking:
+    yardsticks = [side for side in sides if not (side.ours or side.optional)]
+    reference = results(yardsticks[0], np.float64)
+    singles = [results(side, np.float32) for side in yardsticks]
+    said, agreed = comparison.agreement, list(yardsticks)
+
+    def in_double(side: Side) -> None:
+        apart = check_double(results(side, np.float64), reference)
+        said.append(f"double precision, {side.name}: {greatest(apart)}")
+
+    def in_single(side: Side) -> None:
+        flips = 0.0 if work.device == "cpu" else FLIPS
+        apart, worst = check_single(results(side, np.float32), singles, reference, flips)
+        said.append(f"{kind}, {side.name} from PyTorch's double: {greatest(apart)}")
+        if PYTORCHS_OWN not in " ".join(said):
+            said.append(f"{kind}, {PYTORCHS_OWN}: {greatest(worst)}")
+
+    kind = "TF32" if work.tf32 else "single precision"
+    for side in sides:
+        if side in yardsticks:
+            continue
         # The tracker works in single precision alone.
-        tick("check")
-    else:
-        apart = check_double(results(OURS, np.float64), reference)
-        said.append(f"double precision: {greatest(apart)}")
-    others = [results(side, np.float32) for side in (NCHW, CHANNELS_LAST)]
-    apart, worst = check_single(results(OURS, np.float32), others, reference)
-    said.append(f"single precision, ours from PyTorch's double: {greatest(apart)}")
-    said.append(f"single precision, PyTorch's own from its double: {greatest(worst)}")
-    return said
+        checks = [in_single] if work.tracking or not side.ours else [in_double, in_single]
+        if all(_tried(comparison, side, partial(check, side)) for check in checks):
+            agreed.append(side)
+    return [side for side in sides if side in agreed]
 
 
-def _check_timed(name: str, results: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def _check_timed(
+    comparison: Comparison,
+    sides: Sequence[Side],
+    results: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
     """Responses of what was timed, in single precision, must be the same but for rounding."""
-    ours = results[OURS]["score"]
-    for side in (NCHW, CHANNELS_LAST):
-        theirs = results[side]["score"]
-        apart = np.abs(ours - theirs).max() / np.abs(theirs).max()
-        if not apart <= TIMED_RESPONSES:
-            raise DisagreementError(
-                f"{name}: the responses of the timed runs differ from {side}'s by {apart:.1e} of "
-                f"the greatest, more than {TIMED_RESPONSES:.0e}"
-            )
+    theirs = {s.name: results[s.name]["score"] for s in sides if not s.ours and s.name in results}
+
+    def check(name: str) -> None:
+        ours = results[name]["score"]
+        for other, scores in theirs.items():
+            apart = np.abs(ours - scores).max() / np.abs(scores).max()
+            if not apart <= TIMED_RESPONSES:
+                raise DisagreementError(
+                    f"{comparison.name}: the responses of the timed runs of {name} and of {other} "
+                    f"differ by {apart:.1e} of the greatest, more than {TIMED_RESPONSES:.0e}"
+                )
+
+    for side in sides:
+        if (
+            side.ours
+            and side.name in results
+            and not _tried(comparison, side, partial(check, side.name))
+        ):
+            del comparison.sides[side.name]

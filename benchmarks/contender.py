@@ -32,10 +32,14 @@ GEMM_SIDE = 3072
 
 
 class Seconds(NamedTuple):
-    """How long a run took: by the clock, and of the processor in all threads."""
+    """How long a run took: by the clock, and of the processor in all threads.
+
+    ``launched`` is when the host had nothing more to do: on a GPU before the run was over.
+    """
 
     wall: float
     processor: float
+    launched: float | None = None
 
 
 class ContenderError(ChildProcessError):
@@ -91,7 +95,7 @@ class Contender:
 
     def run(self, times: int = 1) -> list[Seconds]:
         """Run what was made some times."""
-        return [Seconds(*pair) for pair in self._ask("run", times)]
+        return [Seconds(*taken) for taken in self._ask("run", times)]
 
     def results(self) -> dict[str, Any]:
         """Arrays that the last run left."""
@@ -105,13 +109,29 @@ class Contender:
         """The memory that our engine expects a step to take, without the process itself."""
         return self._ask("call", "expected_bytes")
 
+    def traffic(self) -> float:
+        """The bytes that the layers of a step read and write, by our engine's plan."""
+        return self._ask("call", "traffic")
+
+    def profile(self, runs: int) -> list[Any]:
+        """Times of a step's layers on the GPU, ``profiling.LayerTime``."""
+        return self._ask("call", "profile", runs)
+
     def memory(self) -> tuple[float, float]:
         """Megabytes resident before the first run, and at the peak since the process began."""
         return self._ask("memory")
 
+    def card_memory(self) -> tuple[float, float] | None:
+        """Megabytes of the GPU taken before the work was made, and now; None on the CPU."""
+        return self._ask("card_memory")
+
     def gemm(self) -> float:
         """GF/s of a product of large single-precision matrices, the best of several."""
         return self._ask("gemm")
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What a function of the module returns."""
+        return self._ask("ask", function, *arguments)
 
     def close(self) -> None:
         """End the process."""
@@ -128,25 +148,42 @@ class _Server:
         if module == "with_torch":
             self.module.torch.set_num_threads(threads)
         self.work: Any = None
+        self.device = "cpu"
         self.before = 0.0
+        self.card_before = 0.0
 
     def make(self, work: str, arguments: tuple, options: dict) -> None:
+        self.device = options.get("device", "cpu")
+        self.module.prepare(self.device, options.pop("tf32", False))
+        self.card_before = self._card_taken()
         self.work = getattr(self.module, work)(*arguments, **options)
         self.before = resident()
 
-    def run(self, times: int) -> list[tuple[float, float]]:
+    def run(self, times: int) -> list[tuple[float, float, float]]:
         taken = []
         for _ in range(times):
+            self.module.wait(self.device)
             wall, processor = time.perf_counter(), time.process_time()
             self.work.run()
-            taken.append((time.perf_counter() - wall, time.process_time() - processor))
+            launched = time.perf_counter() - wall
+            self.module.wait(self.device)
+            taken.append((time.perf_counter() - wall, time.process_time() - processor, launched))
         return taken
 
-    def call(self, method: str) -> Any:
-        return getattr(self.work, method)()
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.work, method)(*arguments)
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        return getattr(self.module, function)(*arguments)
 
     def memory(self) -> tuple[float, float]:
         return self.before, peak_resident()
+
+    def card_memory(self) -> tuple[float, float] | None:
+        return None if self.device == "cpu" else (self.card_before, self._card_taken())
+
+    def _card_taken(self) -> float:
+        return self.module.card_taken(self.device) / MEGABYTE
 
     def gemm(self) -> float:
         return gemm_speed()

@@ -10,17 +10,32 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from comparing import CHANNELS_LAST, NCHW, TORCH_BATCH, WORKS, Comparison, Effort, compare
+from comparing import (
+    CHANNELS_LAST,
+    CPU_SIDES,
+    NCHW,
+    TORCH_BATCH,
+    WORKS,
+    Comparison,
+    Effort,
+    compare,
+)
 from contender import Contender
 from dsiam_net.cli import make_parser, print_settings, run_command
 from machine import describe, load, usable_cores
-from reporting import print_machine, require_positive, require_torch, spread, write_json
+from reporting import (
+    print_machine,
+    record_sides,
+    require_positive,
+    require_torch,
+    spread,
+    write_json,
+)
 
 # What --quick does in place of the defaults.
 QUICK = {"rounds": 2, "frames": 2, "check_frames": 2}
@@ -118,21 +133,7 @@ def print_tables(comparisons: Sequence[Comparison], peak: float) -> None:
 
 def record(comparison: Comparison) -> dict[str, Any]:
     """Everything about a comparison that JSON can hold."""
-    return {
-        "title": comparison.work.title,
-        "size": asdict(comparison.work.size),
-        "gigaflops": comparison.gigaflops,
-        "agreement": comparison.agreement,
-        "plan": comparison.plan.splitlines(),
-        "sides": {
-            side: {
-                "seconds": measured.wall.tolist(),
-                "processor_seconds": measured.processor.tolist(),
-                "megabytes_before": measured.memory[0],
-                "megabytes_peak": measured.memory[1],
-            }
-            for side, measured in comparison.sides.items()
-        },
+    return record_sides(comparison) | {
         "ratios": {
             side: {"rounds": comparison.ratio(side).tolist(), "target": target}
             for side, target in zip((NCHW, CHANNELS_LAST), comparison.work.targets)
@@ -155,14 +156,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.torch_batch,
     )
     peak, comparisons = gemm_peak(options.threads), []
-    with tqdm(total=effort.ticks(options.work), disable=None) as bar:
+    works = [WORKS[name] for name in options.work]
+    with tqdm(total=effort.ticks(works, CPU_SIDES), disable=None) as bar:
 
         def tick(what: str) -> None:
             bar.set_description(what)
             bar.update()
 
         for name in options.work:
-            comparison = compare(name, effort, tick)
+            comparison = compare(name, WORKS[name], effort, tick)
             comparisons.append(comparison)
             tqdm.write(f"{name}: {comparison.work.title}, {comparison.gigaflops:.1f} GF")
             for line in [*comparison.agreement, *comparison.plan.splitlines()]:

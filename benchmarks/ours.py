@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from dagnet import DagNN, asnumpy, to_device
+from dagnet.backend import import_cupy, set_tf32
 from dagnet.plan import Plan
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.clips import Clip
 from dsiam_net.settings import get_preset
-from dsiam_net.tracking_net import TrackingNet
+from dsiam_net.tracking_net import TrackingNet, learn_together, respond_together
 from dsiam_net.training import clip_batch
 from dsiam_net.unrolled import GROUND_TRUTH, UnrolledSettings, build_unrolled, objectives
+from profiling import LayerTime, layer_times
+
+
+def prepare(device: str, tf32: bool) -> None:
+    """Make the device ready, with products of single precision in TF32 or not."""
+    if device == "gpu":
+        set_tf32(tf32)
+
+
+def wait(device: str) -> None:
+    """Return when the device has nothing left to do."""
+    if device == "gpu":
+        import_cupy().cuda.runtime.deviceSynchronize()
+
+
+def card_taken(device: str) -> int:
+    """Bytes of the GPU that are taken, by whomever; 0 on the CPU."""
+    if device == "cpu":
+        return 0
+    free, total = import_cupy().cuda.runtime.memGetInfo()
+    return total - free
 
 
 class Step:
@@ -27,10 +50,15 @@ class Step:
         Crops at the true centres.
     budget : float, optional
         Bytes that the engine may plan with; see ``DagNN.eval``.
+    device : 'cpu' or 'gpu'
     """
 
     def __init__(
-        self, problem: Mapping[str, Any], known_crops: bool = False, budget: float | None = None
+        self,
+        problem: Mapping[str, Any],
+        known_crops: bool = False,
+        budget: float | None = None,
+        device: str = "cpu",
     ):
         settings = dict(problem["size"])
         branch = siamfc_branch(settings.pop("channels"))
@@ -39,6 +67,7 @@ class Step:
         self.net = build_unrolled(branch, UnrolledSettings(**settings))
         for parameter in self.net.params:
             parameter.value = problem["params"][parameter.name].copy()
+        self.net.move(device)
         clip = Clip(problem["clip"]["frames"], problem["clip"]["boxes"])
         self.batch = clip_batch(self.net, [clip], np.dtype(problem["dtype"]))
         self.ders = dict.fromkeys(objectives(self.net), 1)
@@ -56,12 +85,12 @@ class Step:
         frames = range(1, net.meta["unrolled"]["frames"] + 1)
 
         def values(name: str) -> np.ndarray:
-            return np.stack([np.asarray(net.get_var(f"{name}{t}").value) for t in frames])
+            return np.stack([asnumpy(net.get_var(f"{name}{t}").value) for t in frames])
 
         found = {"score": values("score")[:, 0, 0], "loss": values("objective")}
         found["center"] = values("center")[:, 0]
         found["errors"] = np.stack([values("errdisp"), values("errmax")], axis=1)
-        return found | {f"der {p.name}": np.asarray(p.der) for p in net.params}
+        return found | {f"der {p.name}": asnumpy(p.der) for p in net.params}
 
     def plan(self) -> str:
         """What the engine makes of the network, in words."""
@@ -71,15 +100,43 @@ class Step:
         """The memory that the engine expects values, derivatives and the like to take."""
         return self._plan().peak_bytes
 
+    def traffic(self) -> float:
+        """Bytes that the layers read and write at least: see ``traffic``."""
+        return traffic(self.net, self._plan(), self._input_sizes(), backward=True)
+
+    def profile(self, runs: int) -> list[LayerTime]:
+        """Times of the step's layers on the GPU: see ``profiling.layer_times``."""
+        return layer_times(self.net, self.run, runs)
+
     def _plan(self) -> Plan:
-        sizes = {name: value.shape for name, value in self.batch.inputs.items() if value.ndim == 4}
-        return self.net.plan(input_sizes=sizes, **self.options)
+        return self.net.plan(input_sizes=self._input_sizes(), **self.options)
+
+    def _input_sizes(self) -> dict[str, tuple[int, ...]]:
+        inputs = self.batch.inputs
+        return {name: value.shape for name, value in inputs.items() if value.ndim == 4}
 
 
 class Track:
-    """One frame of DSiamM, whose V and W were learned in the frame before."""
+    """One frame of DSiamM, whose V and W were learned in the frame before.
 
-    def __init__(self, problem: Mapping[str, Any]):
+    Parameters
+    ----------
+    problem : dict
+        Of ``problems.track_problem``.
+    device : 'cpu' or 'gpu'
+    followed : int
+        Targets in one batch, all with the same patches.
+    on_card : bool
+        Patches are in the memory of the GPU from the start.
+    """
+
+    def __init__(
+        self,
+        problem: Mapping[str, Any],
+        device: str = "cpu",
+        followed: int = 1,
+        on_card: bool = False,
+    ):
         size = problem["size"]
         branch = siamfc_branch(size["channels"])
         source = build_unrolled(branch, UnrolledSettings(**{**_known(size), "frames": 1}))
@@ -88,22 +145,61 @@ class Track:
         settings = get_preset(
             "released", exemplar_size=size["exemplar_size"], instance_size=size["search_size"]
         )
-        self.net = TrackingNet(source, size["features"], settings)
-        self.patches = problem["patches"]
-        self.net.set_template(self.patches["template"])
+        net = TrackingNet(source, size["features"], settings, device)
+        self.nets = [net, *(net.sibling() for _ in range(1, followed))]
+        patches = problem["patches"]
+        for one in self.nets:
+            one.set_template(patches["template"])
+        if on_card:
+            patches = {name: to_device(values, device) for name, values in patches.items()}
+        self.scales, self.target, self.regions = (
+            [patches[name]] * followed for name in ("scales", "target", "regions")
+        )
         self._learn()
 
     def run(self) -> None:
         """One frame: the responses of the scales, then V and W of the new position."""
-        self.responses = self.net.respond(self.patches["scales"])
+        self.responses = respond_together(self.nets, self.scales)
         self._learn()
 
     def _learn(self) -> None:
-        self.net.learn(self.patches["target"], self.patches["regions"])
+        learn_together(self.nets, self.target, self.regions)
+
+    def traffic(self) -> float:
+        """Bytes that the layers read and write at least: see ``traffic``."""
+        total = 0.0
+        for net in (self.nets[0].search, self.nets[0].branch):
+            given = {v.name: v.value.shape for v in net.vars if not v.fanin and v.value is not None}
+            total += traffic(net, net.plan(input_sizes=given), given, backward=False)
+        return total
 
     def results(self) -> dict[str, np.ndarray]:
-        """The responses (scales, h, w)."""
-        return {"score": self.responses}
+        """The responses (targets * scales, h, w)."""
+        return {"score": np.concatenate(self.responses)}
+
+
+def traffic(net: DagNN, plan: Plan, given: Mapping[str, Sequence[int]], backward: bool) -> float:
+    """Bytes that the units of a plan read and write at least, in single precision.
+
+    Forward a unit reads its inputs and parameters and writes its outputs; backward it reads
+    inputs, parameters and the derivatives by its outputs, and writes those by parameters and by
+    inputs that were computed. What stays in the caches in between would be less. ``given`` has
+    the sizes of inputs.
+    """
+    sizes = net.get_var_sizes(given)
+
+    def count(places: Sequence[int], computed: bool = False) -> float:
+        chosen = [net.vars[v] for v in places if net.vars[v].fanin or not computed]
+        return float(np.nansum([sizes[variable.name].count for variable in chosen]))
+
+    total = 0.0
+    for unit in plan.units:
+        params = sum(net.params[p].value.size for p in unit.params)
+        total += count(unit.inputs) + params + count(unit.outputs)
+        if backward:
+            total += count(unit.inputs) + params + count(unit.outputs)
+            total += count(unit.inputs, computed=True) + params
+    return 4 * total
 
 
 def _known(size: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dagnet import atomic_write
+
+if TYPE_CHECKING:
+    from comparing import Comparison
 
 
 def require_torch() -> None:
@@ -40,3 +44,26 @@ def write_json(path: str, content: Any) -> None:
     """Write a record, whole or not at all."""
     with atomic_write(path, "w") as stream:
         json.dump(content, stream, indent=1)
+
+
+def record_sides(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON can hold it, but for ratios, which commands choose."""
+    return {
+        "title": comparison.work.title,
+        "size": asdict(comparison.work.size),
+        "gigaflops": comparison.gigaflops,
+        "gigabytes": comparison.gigabytes,
+        "agreement": comparison.agreement,
+        "plan": comparison.plan.splitlines(),
+        "sides": {
+            side: {
+                "seconds": measured.wall.tolist(),
+                "processor_seconds": measured.processor.tolist(),
+                "launched_seconds": measured.launched.tolist(),
+                "megabytes_before": measured.memory[0],
+                "megabytes_peak": measured.memory[1],
+                "card_megabytes": measured.card,
+            }
+            for side, measured in comparison.sides.items()
+        },
+    }

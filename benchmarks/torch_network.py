@@ -7,6 +7,7 @@ a time. Where the layers of the paper leave a choice, the faster way for PyTorch
   regions of the first frame.
 * A transformation stays in the Fourier domain between RLR and CirConv.
 * ReLU works in place; nothing is computed that the losses do not need.
+* On a GPU nothing makes the host wait for it, so that a step can be captured as a CUDA graph.
 
 The derivative of a crop by the response before it is a definition (``layers.Crop``, mode
 ``pool``), so it is written as an ``autograd.Function``. Nothing here imports this project.
@@ -14,6 +15,7 @@ The derivative of a crop by the response before it is a definition (``layers.Cro
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +30,9 @@ POSITIVE_CELLS = 2.0  # radius of the positive labels
 STRIDES, GROUPS = (2, 1, 1, 1, 1), (1, 2, 1, 2, 2)
 POOLED = (1, 2)  # stages that end in max-pooling
 LEVELS = (1, 2)  # conv5 and relu4
+# What ``torch.compile`` is given, each by itself: as one, the 40 branches of a step would be
+# compiled 40 times.
+COMPILED = ("features", "learn_filters", "respond", "locate", "crop", "labels", "loss", "errors")
 
 
 class Filters(NamedTuple):
@@ -49,9 +54,10 @@ class PeakGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, der_patch):
         (peak,) = ctx.saved_tensors
-        der_scores = der_patch.new_zeros(ctx.shape)
-        der_scores[0, 0, peak[0], peak[1]] = der_patch.sum()
-        return der_scores, None, None
+        # By scatter: an index of tensors without axes is read by the host.
+        cell = (peak[0] * ctx.shape[3] + peak[1]).reshape(1)
+        flat = der_patch.new_zeros(ctx.shape[2] * ctx.shape[3])
+        return flat.scatter(0, cell, der_patch.sum().reshape(1)).view(ctx.shape), None, None
 
 
 class TorchDSiam:
@@ -67,6 +73,7 @@ class TorchDSiam:
     channels_last : bool
         Memory format of images, features and filters.
     dtype : torch.float32 or torch.float64
+    device : 'cpu' or 'cuda'
     """
 
     def __init__(
@@ -76,8 +83,9 @@ class TorchDSiam:
         crop_gradient: str = "pool",
         channels_last: bool = False,
         dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
     ):
-        self.dtype = dtype
+        self.dtype, self.device = dtype, torch.device(device)
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.crop_gradient = crop_gradient
         self.exemplar_size = geometry["exemplar_size"]
@@ -85,6 +93,9 @@ class TorchDSiam:
         self.stride = geometry["stride"]
         self.map_size = tuple(geometry["map_size"])
         self.mask = self.tensor(geometry["mask"])
+        # Of the response map: its middle, and its last cell.
+        self.middle = self.tensor([(side - 1) / 2 for side in self.map_size])
+        self.last_cell = torch.tensor([side - 1 for side in self.map_size], device=self.device)
         self.params: dict[str, torch.Tensor] = {}
         self.running: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for name, value in params.items():
@@ -99,13 +110,21 @@ class TorchDSiam:
 
     def tensor(self, array: Any) -> torch.Tensor:
         """An array as a tensor of its own in this network's type and, with 4 axes, format."""
-        tensor = torch.tensor(np.asarray(array), dtype=self.dtype)
+        tensor = torch.tensor(np.asarray(array), dtype=self.dtype, device=self.device)
         return tensor.contiguous(memory_format=self.format) if tensor.ndim == 4 else tensor
 
     def zero_grad(self) -> None:
         """Forget the derivatives of the step before."""
         for parameter in self.params.values():
             parameter.grad = None
+
+    def compiled(self) -> TorchDSiam:
+        """The same network, with the same parameters, whose parts ``torch.compile`` compiles."""
+        other = copy.copy(self)
+        for name in COMPILED:
+            # Every size has code of its own: no sizes but a few come.
+            setattr(other, name, torch.compile(getattr(self, name), dynamic=False))
+        return other
 
     # Branch
 
@@ -153,7 +172,7 @@ class TorchDSiam:
         h, w = plane.shape[-2:]
         if (h, w) not in self._windows:
             window = np.outer(np.hanning(h), np.hanning(w))
-            self._windows[h, w] = torch.tensor(window, dtype=self.dtype)
+            self._windows[h, w] = torch.tensor(window, dtype=self.dtype, device=self.device)
         return self._windows[h, w]
 
     def spectrum(self, x: torch.Tensor) -> torch.Tensor:
@@ -181,16 +200,33 @@ class TorchDSiam:
         search: Sequence[torch.Tensor],
         filters: Filters,
     ) -> torch.Tensor:
-        """The response map (N, 1, h, w): CirConv, XCorr, Elefusion and adjust."""
+        """The response maps (N, 1, h, w): CirConv, XCorr, Elefusion and adjust.
+
+        Of several targets, template and filters have K samples and ``search`` the regions of the
+        first target, then those of the second, and so on.
+        """
         maps = []
         for level in LEVELS:
             i = level - 1
             z = self.transform(1, level, template[i], spectra[i], filters.v[i])
-            x = self.transform(2, level, search[i], self.spectrum(search[i]), filters.w[i])
-            maps.append(F.conv2d(x, z))
+            w = filters.w[i]
+            if len(w) > 1:
+                w = w.repeat_interleave(len(search[i]) // len(w), dim=0)
+            x = self.transform(2, level, search[i], self.spectrum(search[i]), w)
+            maps.append(self.correlate(z, x))
         p = self.params
         fused = p["sumweights"] * maps[0] + (1 - p["sumweights"]) * maps[1]
         return p["adjust_f"] * fused + p["adjust_b"]
+
+    def correlate(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """XCorr of templates (K, C, h, w), each with its own N / K regions of ``x`` (N, C, H, W)"""
+        if len(z) == 1:
+            return F.conv2d(x, z)
+        n, c, *size = x.shape
+        each = n // len(z)
+        grouped = x.reshape(len(z), each, c, *size).transpose(0, 1).reshape(each, -1, *size)
+        maps = F.conv2d(grouped, z, groups=len(z)).transpose(0, 1)
+        return maps.reshape(n, 1, *maps.shape[2:])
 
     def learn_filters(
         self,
@@ -212,12 +248,11 @@ class TorchDSiam:
         self, scores: torch.Tensor, center: torch.Tensor, search_side: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Position of the peak in frame pixels, and its cell; ties as MATLAB has them."""
-        height, width = scores.shape[2:]
+        height = scores.shape[2]
         index = scores[0, 0].T.reshape(-1).argmax()
         peak = torch.stack([index % height, index // height])
-        middle = scores.new_tensor([(height - 1) / 2, (width - 1) / 2])
         cell = search_side * (self.stride / self.search_size)
-        return center + (peak.to(self.dtype) - middle) * cell, peak
+        return center + (peak.to(self.dtype) - self.middle) * cell, peak
 
     @torch.no_grad()
     def crop(
@@ -230,7 +265,7 @@ class TorchDSiam:
     ) -> torch.Tensor:
         """Bilinear samples (1, 3, size, size) of a square of a frame (3, H, W)."""
         color = color[:, None, None]
-        steps = torch.arange(size, dtype=self.dtype) - (size - 1) / 2
+        steps = torch.arange(size, dtype=self.dtype, device=self.device) - (size - 1) / 2
         taps = []
         for axis, length in enumerate(image.shape[1:]):
             position = center[axis] + steps * (side / size)
@@ -249,9 +284,11 @@ class TorchDSiam:
         self, true: torch.Tensor, center: torch.Tensor, search_side: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A map of +1 near the target and -1 elsewhere, and the target's cell, unrounded."""
-        middle = torch.tensor([(side - 1) / 2 for side in self.map_size], dtype=self.dtype)
-        target = middle + (true - center) * (self.search_size / (self.stride * search_side))
-        rows, columns = (torch.arange(side, dtype=torch.float64) for side in self.map_size)
+        scale = self.search_size / (self.stride * search_side)
+        target = self.middle + (true - center) * scale
+        rows, columns = (
+            torch.arange(side, dtype=torch.float64, device=self.device) for side in self.map_size
+        )
         distance = torch.hypot(rows[:, None] - target[0], columns[None, :] - target[1])
         return torch.where(distance <= POSITIVE_CELLS, 1, -1).to(self.dtype), target
 
@@ -270,17 +307,18 @@ class TorchDSiam:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """SiamFC's two figures of a response, as the unrolled network's ``errdisp``, ``errmax``."""
         plane = scores[0, 0]
-        if not bool((label > 0).any()):
-            return plane.new_zeros(()), (plane.max() >= 0).to(plane.dtype)
-        limit = torch.tensor([side - 1 for side in self.map_size])
-        cell = (target + 0.5).floor().long().clamp(min=0).minimum(limit)
-        height = plane.shape[0]
+        height, width = plane.shape
+        cell = (target + 0.5).floor().long().clamp(min=0).minimum(self.last_cell)
         index = plane.T.reshape(-1).argmax()
         distance = torch.hypot(
             (index % height - cell[0]).double(), (index // height - cell[1]).double()
         )
-        missed = (distance > torch.linspace(0, 50 / self.stride, 100, dtype=torch.float64)).double()
-        return torch.trapezoid(missed), (plane[cell[0], cell[1]] <= 0).to(plane.dtype)
+        limits = torch.linspace(0, 50 / self.stride, 100, dtype=torch.float64, device=self.device)
+        missed = (distance > limits).double()
+        # Both cases are computed, so that the host need not know which one it is.
+        present = (label > 0).any()
+        wrong = torch.where(present, plane.take(cell[0] * width + cell[1]) <= 0, plane.max() >= 0)
+        return torch.where(present, torch.trapezoid(missed), 0.0), wrong.to(plane.dtype)
 
     # The works
 
@@ -399,21 +437,22 @@ class TorchDSiam:
 
         Parameters
         ----------
-        template : features of the first frame's target
+        template : features of the first frame's K targets
         filters : what was learned in the frame before
-        patches : tensor (scales, 3, S, S)
-        target : tensor (1, 3, s, s)
-        regions : tensor (2, 3, S, S)
-            Surroundings, and the same without their background.
+        patches : tensor (K * scales, 3, S, S)
+        target : tensor (K, 3, s, s)
+        regions : tensor (2 K, 3, S, S)
+            All surroundings, and the same without their background.
         """
         spectra = [self.spectrum(x) for x in template]
         search = self.features(patches, training=False)
         scores = self.respond(template, spectra, search, filters)
         both = self.features(regions, training=False)
+        count = len(target)
         learned = self.learn_filters(
             spectra,
             self.features(target, training=False),
-            [x[:1] for x in both],
-            [x[1:] for x in both],
+            [x[:count] for x in both],
+            [x[count:] for x in both],
         )
         return scores, learned

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from torch_network import TorchDSiam
+from with_torch import DEVICES, prepare
 
 LAMBDA_MIN = 1e-12
 
@@ -41,7 +42,8 @@ def read_clips(path: Path) -> list[tuple[list[Path], np.ndarray]]:
 def clip_inputs(net: TorchDSiam, paths: list[Path], boxes: np.ndarray) -> dict[str, torch.Tensor]:
     """The arrays that the network wants, from files and boxes (1-based x, y, w, h)."""
     images = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
-    frames = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().contiguous()
+    frames = torch.from_numpy(np.stack(images)).to(net.device)
+    frames = frames.permute(0, 3, 1, 2).float().contiguous()
     true = boxes[:, 1::-1] - 1 + (boxes[:, 3:1:-1] - 1) / 2
     width, height = boxes[0, 2:]
     margin = (width + height) / 2
@@ -84,7 +86,10 @@ def train(options: argparse.Namespace) -> None:
         arrays = dict(start)
     about = json.loads(str(arrays.pop("about")))
     geometry = {**about["geometry"], "mask": arrays.pop("mask")}
-    net = TorchDSiam(arrays, geometry, channels_last=options.channels_last)
+    prepare(options.device, options.tf32)
+    net = TorchDSiam(
+        arrays, geometry, channels_last=options.channels_last, device=DEVICES[options.device]
+    )
     optimizer = make_optimizer(net, about["factors"], options)
     folder = Path(options.exp_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +125,8 @@ def main() -> None:
     parser.add_argument("--momentum", type=float, default=0.9, help="of the solver")
     parser.add_argument("--weight-decay", type=float, default=5e-4, help="of what decays")
     parser.add_argument("--channels-last", action="store_true", help="memory format")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--tf32", action="store_true", help="products in TF32, on the GPU")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
     train(parser.parse_args())
 
