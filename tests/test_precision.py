@@ -2,6 +2,7 @@
 The stand-in for CuPy rounds the factors of matrix products where CuPy and cuBLAS would."""
 
 import argparse
+import re
 import threading
 
 import numpy as np
@@ -16,11 +17,12 @@ from dsiam_net.evaluation.trackers import parse_trackers
 from dsiam_net.fidelity.__main__ import main as check
 from dsiam_net.pretrain import main as pretrain
 from dsiam_net.track import main as track
+from dsiam_net.training_log import read_log
 from problems import Size, make_clip
 from simulated_cupy import installed
 from simulated_device import Device, precision
 from tf32 import effect, step_values, table
-from tiny import CHANNELS, SEARCH_SIZE
+from tiny import CHANNELS, SEARCH_SIZE, write_siamfc, write_two_clips
 
 SIZE = Size(2, CHANNELS, search_size=SEARCH_SIZE)
 # A third needs more than 10 bits.
@@ -110,6 +112,21 @@ def test_a_run_may_go_on_in_another_precision():
     chosen = parser.parse_args(["--synthetic", "--tf32", "--device", "gpu"])
     kept = train.settings_to_keep(chosen)
     assert "tf32" not in kept and "device" not in kept
+
+
+def test_a_training_on_a_gpu_begins_in_one_precision_and_goes_on_in_the_other(tmp_path, capsys):
+    weights = write_siamfc(tmp_path / "small.npz")
+    data = write_two_clips(tmp_path / "data")
+    words = ["--data", str(data), "--weights", str(weights), "--exp-dir", str(tmp_path / "run")]
+    words += ["--frames", "2", "--num-clips", "1", "--device", "gpu"]
+    train.main([*words, "--epochs", "1", "--tf32"])
+    assert precision.get_compute_type("f") == precision.TF32
+    assert re.search(r"^tf32 +True$", capsys.readouterr().out, re.MULTILINE)
+    train.main([*words, "--epochs", "2"])
+    assert precision.get_compute_type("f") == precision.DEFAULT
+    log = read_log(tmp_path / "run" / "log.csv")
+    assert [(row["epoch"], row["step"]) for row in log] == [(1, 1), (2, 1)]
+    assert all(np.isfinite(row["objective"]) for row in log)
 
 
 def test_trackers_of_an_evaluation_have_it_where_they_are_made(tmp_path):
