@@ -6,9 +6,11 @@ imported only when a caller brings a CuPy array or asks for the device ``'gpu'``
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
@@ -150,6 +152,26 @@ def check_device(device: str) -> str:
     return device
 
 
+class _Noted(threading.local):
+    """Where this thread notes the constants that it uses; nowhere by default."""
+
+    constants: list[Any] | None = None
+
+
+_noted = _Noted()
+
+
+@contextmanager
+def noting_constants() -> Iterator[list[Any]]:
+    """Within the block, what ``constant_like`` gives on a device is added to a list, by which it
+    lives longer than ``constant_like`` keeps it."""
+    _noted.constants = []
+    try:
+        yield _noted.constants
+    finally:
+        _noted.constants = None
+
+
 def constant_like(array: Any, make: Callable[..., np.ndarray], *arguments: Any) -> Any:
     """``make(*arguments)``, an array of numbers that never change, where ``array`` lies.
 
@@ -157,7 +179,10 @@ def constant_like(array: Any, make: Callable[..., np.ndarray], *arguments: Any) 
     """
     if get_array_module(array) is np:
         return make(*arguments)
-    return _constant(getattr(array.device, "id", 0), make, arguments)
+    constant = _constant(getattr(array.device, "id", 0), make, arguments)
+    if _noted.constants is not None:
+        _noted.constants.append(constant)
+    return constant
 
 
 @lru_cache(maxsize=256)
@@ -165,19 +190,31 @@ def _constant(device: int, make: Callable[..., np.ndarray], arguments: tuple) ->
     return sys.modules["cupy"].asarray(make(*arguments))
 
 
-def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
-    """Arrays of real numbers in host memory; those of a device come by one transfer."""
-    xp = get_array_module(*arrays)
-    if xp is np:
-        return [np.asarray(array) for array in arrays]
-    parts = [xp.asarray(array) for array in arrays]
-    together = asnumpy(xp.concatenate([part.ravel().astype(np.float64) for part in parts]))
-    ends = np.cumsum([part.size for part in parts])
-    # Double precision, in which they travel, holds what they were.
-    return [
-        flat.reshape(part.shape).astype(part.dtype)
-        for flat, part in zip(np.split(together, ends[:-1]), parts)
-    ]
+class Packed:
+    """Arrays of real numbers of a device side by side in one, so that one transfer brings them.
+
+    Parameters
+    ----------
+    arrays : sequence of arrays of CuPy or Python numbers, one array at least
+    """
+
+    def __init__(self, arrays: Sequence[Any]):
+        xp = get_array_module(*arrays)
+        self._parts = [
+            (a.shape, a.dtype) if hasattr(a, "dtype") else ((), np.dtype(type(a))) for a in arrays
+        ]
+        self._ends = np.cumsum([math.prod(shape) for shape, _ in self._parts]).tolist()
+        # Double precision, in which they travel, holds what they were.
+        self.buffer = xp.empty(self._ends[-1], np.float64)
+        for array, begin, end in zip(arrays, [0, *self._ends], self._ends):
+            self.buffer[begin:end] = array.reshape(-1) if hasattr(array, "dtype") else array
+
+    def get(self) -> list[np.ndarray]:
+        """The arrays in host memory."""
+        parts = np.split(asnumpy(self.buffer), self._ends[:-1])
+        return [
+            flat.reshape(shape).astype(dtype) for flat, (shape, dtype) in zip(parts, self._parts)
+        ]
 
 
 def asnumpy(array: Any) -> np.ndarray:

@@ -94,9 +94,11 @@ class Layer:
         Whether ``forward`` draws numbers from ``context.rng``, which others do not get.
     """
 
-    # Counts assignments to settings of any layer: what was planned with them then is out of date.
+    # Counts assignments to settings of layers that were planned: those plans are out of date.
     changes: ClassVar[Iterator[int]] = itertools.count(1)
     changed: ClassVar[int] = 0
+    # Whether there is a plan with this layer in it; set for each by itself.
+    planned = False
 
     type_name: ClassVar[str] = ""
     num_inputs: ClassVar[tuple[int, int | None]] = (1, 1)
@@ -107,8 +109,9 @@ class Layer:
     random: ClassVar[bool] = False
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _setting_names(type(self)) and getattr(self, name, _UNSET) is not value:
-            Layer.changed = next(Layer.changes)
+        if self.planned and name in _setting_names(type(self)):
+            if getattr(self, name, _UNSET) is not value:
+                Layer.changed = next(Layer.changes)
         object.__setattr__(self, name, value)
 
     def forward(self, inputs: Arrays, params: Arrays, context: Context) -> tuple[list, Any]:
@@ -229,6 +232,10 @@ class Layer:
 
     def load_statistics_state(self, state: dict[str, float]) -> None:
         """Go on from what ``statistics_state`` gave."""
+
+    def device_state(self) -> list[Any]:
+        """Arrays on a device that ``update_statistics`` reads and writes, in place."""
+        return []
 
     def reset(self) -> None:
         """Forget running statistics (``DagNN.reset``)."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import contents, storage
-from .backend import check_device, fetch, to_device
+from .backend import Packed, check_device, get_array_module, to_device
 from .errors import DagNNError, LayerError
 from .execution import Evaluation, LateInputs
 from .explaining import explain
@@ -22,7 +22,7 @@ from .parameter_server import ParameterServer
 from .plan import Plan, make_plan
 from .printing import print_network
 from .records import Variable
-from .requirements import Requirement
+from .requirements import Package, Requirement
 
 # Training and validation alternate; a tracker has a plan for each kind of image.
 PLANS_KEPT = 8
@@ -68,7 +68,7 @@ class DagNN(Graph):
         # Of the last evaluation, on a device: conditions that nobody has looked at yet, and
         # values that were fetched.
         self.requirements: list[Requirement] = []
-        self._fetched: dict[str, np.ndarray] = {}
+        self.fetched: dict[str, np.ndarray] = {}
         # Variables whose values came late in the last evaluation.
         self.late_variables: list[Variable] = []
         self._mode = "normal"
@@ -162,7 +162,7 @@ class DagNN(Graph):
         for variable in [v for v in self.vars if v.fanin] + self.late_variables:
             variable.value = None
         self.late_variables = []
-        self._fetched = {}
+        self.fetched = {}
         for name, value in inputs.items():
             self.get_var(name).value = value
         what = self._plan(
@@ -203,15 +203,36 @@ class DagNN(Graph):
             If a value was not what a layer required (``dagnet.require``).
         """
         names = list(names)
-        missing = [name for name in dict.fromkeys(names) if name not in self._fetched]
+        missing = [name for name in dict.fromkeys(names) if name not in self.fetched]
+        if missing or self.requirements:
+            self.take(self.pack(missing))
+        return {name: self.fetched[name] for name in names}
+
+    def pack(self, names: Iterable[str]) -> Package:
+        """Values of variables, and what layers required of values, ready for one transfer.
+
+        On a device this is work of the device alone, which can be part of a captured step;
+        ``take`` waits for it.
+        """
+        names = list(names)
         noted, self.requirements = self.requirements, []
-        values = [self.get_var(name).value for name in missing]
-        found = fetch([requirement.holds for requirement in noted] + values)
-        for requirement, holds in zip(noted, found):
+        arrays = [requirement.holds for requirement in noted]
+        arrays += [self.get_var(name).value for name in names]
+        if get_array_module(*arrays) is np:
+            return Package(names, noted, arrays, None)
+        return Package(names, noted, [], Packed(arrays))
+
+    def take(self, package: Package) -> None:
+        """Bring a package's values, for ``fetch``; errors as there."""
+        found = package.get()
+        count = len(package.requirements)
+        for requirement, holds in zip(package.requirements, found):
             if not holds:
-                raise explain(requirement.complain(), requirement.record, [], [], "forward")
-        self._fetched |= zip(missing, found[len(noted) :])
-        return {name: self._fetched[name] for name in names}
+                error = requirement.complain()
+                if requirement.record is None:
+                    raise error
+                raise explain(error, requirement.record, [], [], "forward")
+        self.fetched |= zip(package.names, found[count:])
 
     def check_values(self) -> None:
         """Look at what layers required of values in evaluations on a device; errors as ``fetch``.
@@ -268,7 +289,7 @@ class DagNN(Graph):
         key = (
             self._version,
             Layer.changed,
-            tuple([id(record.block) for record in self.layers]),
+            tuple([record.block for record in self.layers]),
             tuple([i for i, v in enumerate(self.vars) if v.precious]),
             tuple(present),
             tuple(shapes.items()),
@@ -281,6 +302,8 @@ class DagNN(Graph):
             self.device,
         )
         if key not in self._plans:
+            for record in self.layers:
+                record.block.planned = True
             sizes = self.get_var_sizes(shapes)
             plan = make_plan(
                 self,
@@ -298,6 +321,19 @@ class DagNN(Graph):
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
         return self._plans[key]
+
+    def condition(self) -> tuple:
+        """All of the network that the work of an evaluation depends on, besides what it is given
+        and the shapes of parameters; hashable."""
+        return (
+            self._version,
+            Layer.changed,
+            tuple([record.block for record in self.layers]),
+            tuple([i for i, v in enumerate(self.vars) if v.precious]),
+            self.mode,
+            self.conserve_memory,
+            self.device,
+        )
 
     def set_parameter_server(self, server: ParameterServer) -> None:
         """Send derivatives of parameters to ``server``."""

@@ -2,7 +2,7 @@
 
 To look at a value of a GPU the host has to wait for all that was asked of it before. So there an
 evaluation notes the conditions, and they are read in one transfer with the figures of a step
-(``DagNN.fetch``) or when ``DagNN.check_values`` is called.
+(``DagNN.fetch``, ``DagNN.take``) or when ``DagNN.check_values`` is called.
 """
 
 from __future__ import annotations
@@ -15,17 +15,43 @@ from typing import Any
 
 import numpy as np
 
-from .backend import get_array_module
+from .backend import Packed, get_array_module
 from .records import LayerRecord
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """A condition, an array of bool on a device, and the error if it does not hold."""
+    """A condition, an array of bool on a device, and the error if it does not hold.
+
+    ``record`` is the layer whose condition it is; None for one that is not of a layer.
+    """
 
     holds: Any
     complain: Callable[[], Exception]
-    record: LayerRecord
+    record: LayerRecord | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """Values of variables of the names, after conditions, as ``DagNN.pack`` brings them together.
+
+    They lie in host memory in ``arrays``, or on a device in ``packed``.
+    """
+
+    names: list[str]
+    requirements: list[Requirement]
+    arrays: list[Any]
+    packed: Packed | None
+
+    def all_hold(self) -> Any:
+        """Whether all conditions hold: an array of bool, shape (), on the device."""
+        return self.packed.buffer[: len(self.requirements)].all()
+
+    def get(self) -> list[np.ndarray]:
+        """Conditions and values in host memory."""
+        if self.packed is None:
+            return [np.asarray(array) for array in self.arrays]
+        return self.packed.get()
 
 
 class _Noted(threading.local):
@@ -39,7 +65,7 @@ _noted = _Noted()
 
 
 @contextmanager
-def noting(requirements: list[Requirement], record: LayerRecord) -> Iterator[None]:
+def noting(requirements: list[Requirement], record: LayerRecord | None) -> Iterator[None]:
     """Within the block, what layers require of values on a device is added to ``requirements``."""
     _noted.requirements, _noted.record = requirements, record
     try:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from .backend import get_array_module
 
 
@@ -29,8 +31,9 @@ class Solver(Protocol):
             The parameter, and its derivative with weight decay added.
         state : any
             What the last call returned for this parameter; None at the first.
-        rate : float
-            Learning rate.
+        rate : float, or array of shape () and double precision on a device
+            Learning rate. Nothing else may change from step to step but in arrays of the state:
+            a step on a GPU is captured once and repeated.
         """
 
 
@@ -43,6 +46,11 @@ def _check_share(name: str, value: float, one: bool = False) -> None:
 def _check_epsilon(value: float, name: str = "epsilon") -> None:
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be above 0 and finite, received {value!r}")
+
+
+def _factor(rate: Any, value: Any) -> Any:
+    """A rate as it multiplies ``value``, whose type it does not change: rounded to that."""
+    return rate.astype(value.dtype) if hasattr(rate, "dtype") else rate
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class SGD:
         previous = xp.zeros_like(value) if state is None else state
         momentum = self.momentum * previous - der
         step = self.momentum * momentum - der if self.nesterov else momentum
-        return value + rate * step, momentum
+        return value + _factor(rate, value) * step, momentum
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class AdaGrad:
     def update(self, value: Any, state: Any, der: Any, rate: float) -> tuple[Any, Any]:
         xp = get_array_module(value)
         g_sqr = der * der if state is None else self.rho * state + der * der
-        return value - rate * der / (xp.sqrt(g_sqr) + self.epsilon), g_sqr
+        return value - _factor(rate, value) * der / (xp.sqrt(g_sqr) + self.epsilon), g_sqr
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class RMSProp:
         g_sqr = (1 - self.rho) * (der * der)
         if state is not None:
             g_sqr = self.rho * state + g_sqr
-        return value - rate * der / (xp.sqrt(g_sqr) + self.epsilon), g_sqr
+        return value - _factor(rate, value) * der / (xp.sqrt(g_sqr) + self.epsilon), g_sqr
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class Adam:
     ``m = beta1 * m + (1 - beta1) * der``, ``v = beta2 * v + (1 - beta2) * der^2``,
     ``t = t + 1``, ``value = value - rate_t * m / (sqrt(v) + eps)`` with
     ``rate_t = rate * sqrt(1 - beta2^t) / (1 - beta1^t)``. The state is a dict of ``m`` and ``v``,
-    from 0, and the number ``t`` of steps.
+    from 0, and the number ``t`` of steps; on a device that is an array, too.
     """
 
     beta1: float = 0.9
@@ -165,10 +173,17 @@ class Adam:
         xp = get_array_module(value)
         if state is None:
             state = {"m": xp.zeros_like(value), "v": xp.zeros_like(value), "t": 0}
-        t = int(state["t"]) + 1
+        on_device = xp is not np
+        if not on_device:
+            t = int(state["t"]) + 1
+        elif get_array_module(state["t"]) is np:
+            t = xp.full((), int(state["t"]) + 1, np.int64)
+        else:
+            t = state["t"] + 1
         m = self.beta1 * state["m"] + (1 - self.beta1) * der
         v = self.beta2 * state["v"] + (1 - self.beta2) * (der * der)
-        rate_t = rate * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+        root = xp.sqrt if on_device else math.sqrt
+        rate_t = _factor(rate * root(1 - self.beta2**t) / (1 - self.beta1**t), value)
         return value - rate_t * m / (xp.sqrt(v) + self.eps), {"m": m, "v": v, "t": t}
 
 

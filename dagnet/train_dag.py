@@ -7,13 +7,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .averages import accumulate_stats, loss_averages
-from .backend import get_array_module, tree_to_device
+from .backend import asnumpy, get_array_module, tree_to_device
 from .checkpoint import (
     PARTIAL,
     TrainState,
@@ -24,6 +25,7 @@ from .checkpoint import (
     set_aside,
 )
 from .communicator import SINGLE, Communicator, broadcast_tree
+from .device_steps import DeviceSteps
 from .errors import CheckpointError, DagNNError
 from .net import DagNN
 from .train_options import (
@@ -307,8 +309,21 @@ class _Loop:
         own = loss_averages({"num": self.seen}, self.net)
         return stats | accumulate_stats(self.communicator.exchange(own))
 
+    @cached_property
+    def _device_steps(self) -> DeviceSteps | None:
+        """Steps that leave nothing to the host, where a GPU alone has all of a step's work."""
+        alone = self.communicator.size == 1 and self.net.parameter_server is None
+        if self.net.device == "cpu" or not alone or self.options.num_sub_batches > 1:
+            return None
+        given = (self.net, self.state, self.options, self.callbacks)
+        return DeviceSteps(*given, lambda name: self._loss_error(name, self.state.epoch))
+
     def _train_step(self, batch: Any, epoch: int) -> None:
         net, options = self.net, self.options
+        if self._device_steps is not None:
+            for given, _ in self._turns(batch, "train", epoch):
+                self._device_steps.train(given, epoch)
+            return
         net.mode = "normal"
         net.accumulate_param_ders = False
         for given, is_last in self._turns(batch, "train", epoch):
@@ -338,16 +353,23 @@ class _Loop:
         numbers = [v.name for v in net.vars if v.precious and getattr(v.value, "size", 0) == 1]
         values = net.fetch([*asked, *numbers])
         for name in asked:
-            value = values[name]
-            if not np.isfinite(value).all():
-                found = float(value.reshape(())) if value.size == 1 else "not finite everywhere"
-                raise NonFiniteError(
-                    f"{name} is {found} in epoch {epoch}, step {self.state.step + 1}: no parameter "
-                    f"was changed by this step, and the checkpoints in {self.exp_dir} are whole; "
-                    "lower the learning rate, or look at the inputs of this step"
-                )
+            if not np.isfinite(values[name]).all():
+                raise self._loss_error(name, epoch)
+
+    def _loss_error(self, name: str, epoch: int) -> NonFiniteError:
+        value = asnumpy(self.net.get_var(name).value)
+        found = float(value.reshape(())) if value.size == 1 else "not finite everywhere"
+        return NonFiniteError(
+            f"{name} is {found} in epoch {epoch}, step {self.state.step + 1}: no parameter "
+            f"was changed by this step, and the checkpoints in {self.exp_dir} are whole; "
+            "lower the learning rate, or look at the inputs of this step"
+        )
 
     def _validate(self, batch: Any, epoch: int) -> None:
+        if self._device_steps is not None:
+            for given, _ in self._turns(batch, "val", epoch):
+                self._device_steps.validate(given)
+            return
         self.net.mode = "test"
         for given, _ in self._turns(batch, "val", epoch):
             self.net.eval(given.inputs, late_inputs=given.late_inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from .solvers import SGD, Solver
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of one evaluation, and the function for those that come late (``DagNN.eval``)."""
+    """Inputs of one evaluation, and the function for those that come late (``DagNN.eval``).
+
+    On a GPU a step can be captured only if ``late_inputs`` is an instance of a dataclass (with
+    ``__call__``) whose fields hold all arrays that it reads, and settings that can be hashed.
+    """
 
     inputs: Mapping[str, Any]
     late_inputs: LateInputs | None = None
@@ -42,7 +46,17 @@ class StopTraining(Exception):
 
 
 class Callback:
-    """Hooks of the training loop; a subclass overrides those that it needs."""
+    """Hooks of the training loop; a subclass overrides those that it needs.
+
+    Class attributes
+    ----------------
+    on_device : bool
+        ``after_update`` computes on the network's device alone, the same each time, so that on a
+        GPU it can be part of a captured step. It is then called while steps run plainly or are
+        captured, and not at all when a captured one is launched.
+    """
+
+    on_device: ClassVar[bool] = False
 
     def on_start(self, net: DagNN, state: TrainState) -> None:
         """Before the first step, after a checkpoint was read where there was one."""
@@ -88,6 +102,8 @@ class TrainOptions:
         Steps after which a partial checkpoint is written within an epoch.
     memory_budget : float or None
         Bytes that an evaluation may take, as ``DagNN.eval`` has it.
+    capture : bool
+        On a GPU: capture each kind of step once as a CUDA graph, and launch that from then on.
     settings : dict
         Stored in every checkpoint; one with other values is not continued.
     """
@@ -106,6 +122,7 @@ class TrainOptions:
     der_outputs: Mapping[str, Any] = field(default_factory=lambda: {"objective": 1})
     checkpoint_every: int | None = None
     memory_budget: float | None = None
+    capture: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):

@@ -38,6 +38,9 @@ def draw_entropy(rng: np.random.Generator) -> int:
 def spread(der: Any, value: Any, name: str) -> Any:
     """A derivative that the caller gives for variable ``name``, in dtype and shape of its value."""
     xp = get_array_module(value)
+    if xp is not np and isinstance(der, (int, float)):
+        # A number of the host that no transfer brings over.
+        return xp.full(value.shape, der, value.dtype)
     der = xp.asarray(der, dtype=value.dtype)
     try:
         return der if der.shape == value.shape else xp.broadcast_to(der, value.shape)
@@ -46,3 +49,24 @@ def spread(der: Any, value: Any, name: str) -> Any:
             f"the derivative by variable {name!r} must be a number or an array of shape "
             f"{value.shape}, received {der.shape}"
         ) from None
+
+
+class Results:
+    """What an evaluation left in a network's variables and parameters, to be shown again.
+
+    A captured step that is launched writes to the same arrays, but Python's part of the evaluation
+    is not run.
+    """
+
+    def __init__(self, net: DagNN):
+        self._variables = [(variable.value, variable.der) for variable in net.vars]
+        self._ders = [parameter.der for parameter in net.params]
+        self._late = net.late_variables
+
+    def show(self, net: DagNN) -> None:
+        """Let the network have them; nothing is fetched of them yet."""
+        for variable, (value, der) in zip(net.vars, self._variables):
+            variable.value, variable.der = value, der
+        for parameter, der in zip(net.params, self._ders):
+            parameter.der = der
+        net.late_variables, net.fetched, net.requirements = self._late, {}, []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagnet import get_array_module
+from dagnet.backend import constant_like
 
 WEIGHTINGS = ("uniform", "balanced", "gaussian", "neutral_area")
 
@@ -155,9 +156,14 @@ def target_cell(
         (row, column), cells, 0-based, not rounded; outside the map where the target is.
     """
     xp = get_array_module(box_center, crop_center, search_side)
-    middle = (xp.asarray(_map_size(map_size)) - 1) / 2
+    middle = constant_like(crop_center, _middle, _map_size(map_size))
     offset = xp.asarray(box_center) - xp.asarray(crop_center)
     return middle + offset * (search_size / (stride * xp.asarray(search_side)))
+
+
+def _middle(map_size: tuple[int, int]) -> np.ndarray:
+    """The middle of a map, cells."""
+    return (np.array(map_size) - 1) / 2
 
 
 def target_labels(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -169,40 +170,66 @@ def cut_template(net: DagNN, inputs: Mapping[str, Any]) -> Any:
 
 @cache
 def _template_crop(size: int, mode: str) -> Crop:
-    # Made once: plans of networks count the layers that are made.
+    # Made once for all batches.
     return Crop(size=size, side="exemplar", mode=mode)
 
 
-def label_function(net: DagNN, centers: Any, sides: Any) -> Callable[[Mapping], dict[str, Any]]:
+@dataclass(frozen=True)
+class TrueLabels:
     """The function that gives ``label{t}`` and ``target{t}`` once the crops' centres are known.
 
-    Parameters
+    Attributes
     ----------
     centers : array (N, T, 2)
         True centres (row, column), frame pixels, 0-based.
+    search_side : array (N, 1)
+        ``s_x``, frame pixels.
+    frames, stride, search_size : int
+    map_size : (int, int)
+        As the network's ``meta['unrolled']`` has them.
+    """
+
+    centers: Any
+    search_side: Any
+    frames: int
+    stride: int
+    search_size: int
+    map_size: tuple[int, int]
+
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        late = {}
+        radius = POSITIVE_RADIUS / self.stride
+        for t in range(1, self.frames + 1):
+            cell = target_cell(
+                self.centers[:, t - 1],
+                values[f"center{t}"],
+                self.search_side,
+                self.stride,
+                self.search_size,
+                self.map_size,
+            )
+            late[f"target{t}"] = cell
+            late[f"label{t}"] = target_labels(cell, self.map_size, radius, cell.dtype)
+        return late
+
+
+def label_function(net: DagNN, centers: Any, sides: Any) -> TrueLabels:
+    """The labels of a batch whose true centres are ``centers`` (N, T, 2), for a network.
+
+    Parameters
+    ----------
     sides : array (N, 2)
         ``(s_z, s_x)``, frame pixels; like the centres, on the network's device.
     """
     unrolled = net.meta["unrolled"]
-    map_size, stride = tuple(unrolled["map_size"]), unrolled["stride"]
-    search_side = sides[:, 1:2]
-
-    def labels(values: Mapping[str, Any]) -> dict[str, Any]:
-        late = {}
-        for t in range(1, unrolled["frames"] + 1):
-            cell = target_cell(
-                centers[:, t - 1],
-                values[f"center{t}"],
-                search_side,
-                stride,
-                unrolled["search_size"],
-                map_size,
-            )
-            late[f"target{t}"] = cell
-            late[f"label{t}"] = target_labels(cell, map_size, POSITIVE_RADIUS / stride, cell.dtype)
-        return late
-
-    return labels
+    return TrueLabels(
+        centers,
+        sides[:, 1:2],
+        unrolled["frames"],
+        unrolled["stride"],
+        unrolled["search_size"],
+        tuple(unrolled["map_size"]),
+    )
 
 
 class ClipBatches(HostBatches):
@@ -335,6 +362,8 @@ def observe_moments(net: DagNN, batches: Iterable[Batch]) -> None:
 
 class KeepLambdasPositive(Callback):
     """Keeps every lambda at or above ``LAMBDA_MIN`` after an update."""
+
+    on_device = True
 
     def after_update(self, net):
         for parameter in net.params:

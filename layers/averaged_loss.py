@@ -30,8 +30,8 @@ class AveragedLoss(Layer):
     ----------
     average, num_averaged : numbers
         The running average and what it counts. They are not settings. On a GPU they may be
-        arrays of shape () there, which spares a wait for the device after each forward:
-        ``float(layer.average)``.
+        arrays of shape () there, which spares a wait for the device after each forward
+        (``float(layer.average)``); these are written in place.
     """
 
     num_inputs = (2, 2)
@@ -52,13 +52,18 @@ class AveragedLoss(Layer):
 
     def accumulate(self, total: Any, count: Any) -> None:
         """Take ``total``, the sum of ``count`` new values, into the average; no sync on a GPU."""
+        xp = get_array_module(total, count)
+        if xp is not np and get_array_module(self.average) is np:
+            self.average = xp.full((), self.average, np.float64)
+            self.num_averaged = xp.full((), self.num_averaged, np.int64)
         seen = self.num_averaged + count
         # Before anything was counted the average stays 0.
         divisor = seen + (seen == 0)
-        self.average = (self.num_averaged * self.average + total) / divisor
-        self.num_averaged = seen
-        if get_array_module(self.average, self.num_averaged) is np:
-            self.average, self.num_averaged = float(self.average), int(self.num_averaged)
+        average = (self.num_averaged * self.average + total) / divisor
+        if get_array_module(self.average) is np:
+            self.average, self.num_averaged = float(average), int(seen)
+        else:
+            self.average[...], self.num_averaged[...] = average, seen
 
     def statistics(self):
         return None if self.ignore_average else {"average": float(self.average)}
@@ -67,10 +72,20 @@ class AveragedLoss(Layer):
         return {"average": float(self.average), "num_averaged": int(self.num_averaged)}
 
     def load_statistics_state(self, state):
-        self.average, self.num_averaged = state["average"], state["num_averaged"]
+        self._set(state["average"], state["num_averaged"])
+
+    def device_state(self):
+        here = get_array_module(self.average) is np
+        return [] if here else [self.average, self.num_averaged]
 
     def reset(self):
-        self.average, self.num_averaged = 0.0, 0
+        self._set(0.0, 0)
+
+    def _set(self, average: float, num_averaged: int) -> None:
+        if get_array_module(self.average) is np:
+            self.average, self.num_averaged = average, num_averaged
+        else:
+            self.average[...], self.num_averaged[...] = average, num_averaged
 
     def move(self, device):
         self.average = float(asnumpy(self.average))

@@ -14,7 +14,7 @@ import numpy as np
 
 from dagnet import ElementWise, ShapeError, get_array_module, register_layer, require
 
-from .kernels import Kernel, choose, register
+from .kernels import Kernel, choose, matmul, register
 from .kernels.windows import check_der_y, check_features
 
 MOMENTS = ("batch", "stored")
@@ -37,8 +37,7 @@ def _channel_sum(a: Any) -> Any:
 def _channel_dot(a: Any, b: Any) -> Any:
     """``sum over n, h, w of a b``: (C,), as inner products, which need no array ``a b``."""
     n, c = a.shape[:2]
-    xp = get_array_module(a)
-    return xp.matmul(a.reshape(n, c, 1, -1), b.reshape(n, c, -1, 1)).sum(axis=(0, 2, 3))
+    return matmul(a.reshape(n, c, 1, -1), b.reshape(n, c, -1, 1)).sum(axis=(0, 2, 3))
 
 
 def _batch_norm(x: Any, multipliers: Any, biases: Any, epsilon: float) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dagnet import Filter, ShapeError, Size, get_array_module, register_layer
 
-from .kernels import choose
+from .kernels import choose, matmul
 from .kernels.windows import check_der_y, check_features, output_size, span
 
 NO_PAD = (0, 0, 0, 0)
@@ -153,8 +153,7 @@ def convolved_weighting(weight: Any, x: Any, filters: Any, **how: Any) -> Any:
 def _rowwise_dot(a: Any, b: Any) -> Any:
     """``sum over h, w of a b``, (N, C): inner products, which need no array ``a b``."""
     n, c = a.shape[:2]
-    xp = get_array_module(a)
-    return xp.matmul(a.reshape(n, c, 1, -1), b.reshape(1, c, -1, 1))[:, :, 0, 0]
+    return matmul(a.reshape(n, c, 1, -1), b.reshape(1, c, -1, 1))[:, :, 0, 0]
 
 
 def _checked(x: Any, filters: Any, bias: Any, dilate: tuple) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ from dagnet import (
 )
 
 from .conv import conv, conv_backward
+from .kernels import matmul
 from .kernels.windows import check_der_y, check_features
 
 NO_CROP = (0, 0, 0, 0)
@@ -76,7 +77,7 @@ def conv_transpose(
         # One row of the filters at a time: products of all of them would be as large as the
         # windows of the convolution.
         line = filters[:, :, i].reshape(groups, c // groups, planes * kw)
-        products = xp.matmul(line.transpose(0, 2, 1), features)
+        products = matmul(line.transpose(0, 2, 1), features)
         products = products.reshape(n, groups * planes, kw, h, w)
         rows = slice(i, i + rows_end, upsample[0])
         for j in range(kw):

@@ -10,6 +10,7 @@ import numpy as np
 from dagnet import Layer, ShapeError, Size, get_array_module, register_layer, to_device
 
 from .geometry import WHOLE_PLANE
+from .kernels import matmul
 
 
 def _windows(products: Any, size: tuple[int, int]) -> Any:
@@ -40,10 +41,9 @@ def xcorr(z: Any, x: Any) -> Any:
     -------
     array (N, 1, H - h + 1, W - w + 1)
     """
-    xp = get_array_module(x)
     nz, c, h, w = z.shape
     n, _, height, width = x.shape
-    products = xp.matmul(
+    products = matmul(
         z.reshape(nz, c, h * w).transpose(0, 2, 1), x.reshape(n, c, height * width)
     ).reshape(n, h, w, height, width)
     size = (height - h + 1, width - w + 1)
@@ -67,10 +67,10 @@ def xcorr_backward(
     der_products = der_products.reshape(n, h * w, height * width)
     der_z = der_x = None
     if needs[0]:
-        der_z = xp.matmul(x.reshape(n, c, height * width), der_products.transpose(0, 2, 1))
+        der_z = matmul(x.reshape(n, c, height * width), der_products.transpose(0, 2, 1))
         der_z = (der_z if nz == n else der_z.sum(axis=0)).reshape(z.shape)
     if needs[1]:
-        der_x = xp.matmul(z.reshape(nz, c, h * w), der_products).reshape(x.shape)
+        der_x = matmul(z.reshape(nz, c, h * w), der_products).reshape(x.shape)
     return der_z, der_x
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import simulated_streams as streams
+from simulated_cuda import compute, refuse
 
 HEADER = Path(__file__).with_name("cuda_emulation.hpp")
 BINARIES = Path(__file__).parent / "__pycache__"
@@ -101,10 +102,25 @@ class RawKernel:
         assert 1 <= block[0] <= MOST_THREADS
         if len(arguments) != len(self._parameters):
             raise TypeError(f"{self.name} takes {len(self._parameters)}, got {len(arguments)}")
-        values = [
+        for place, (argument, (_, pointer)) in enumerate(zip(arguments, self._parameters)):
+            if pointer and isinstance(argument, np.ndarray):
+                raise TypeError(f"{self.name}, argument {place}: an array of the host")
+        hosts = tuple(getattr(argument, "_host", argument) for argument in arguments)
+        for host in hosts:
+            if isinstance(host, np.ndarray):
+                streams.used(host)
+        self._values(hosts)
+        compute(self._run, (grid, block, hosts), {}, writes=True)
+
+    def _values(self, hosts: tuple) -> list:
+        """Arguments as the launcher takes them; errors where they do not fit."""
+        return [
             self._value(place, argument, *parameter)
-            for place, (argument, parameter) in enumerate(zip(arguments, self._parameters))
+            for place, (argument, parameter) in enumerate(zip(hosts, self._parameters))
         ]
+
+    def _run(self, grid: tuple, block: tuple, hosts: tuple) -> None:
+        values = self._values(hosts)
         pointers = (ctypes.c_void_p * len(values))(
             *(
                 v if isinstance(v, int) else ctypes.addressof(v) if v is not None else None
@@ -123,10 +139,9 @@ class RawKernel:
             return converter(argument)
         if type(argument) is int and argument == 0:
             return None
-        if not hasattr(argument, "_host"):
+        if not isinstance(argument, np.ndarray):
             raise TypeError(f"{where}: {kind}* needs an array or 0, received {type(argument)}")
-        host = argument._host
-        streams.used(host)
+        host = argument
         if host.dtype != self._types[kind]:
             raise TypeError(f"{where}: {kind}* needs {self._types[kind]}, received {host.dtype}")
         if not host.flags.c_contiguous:
@@ -139,11 +154,15 @@ class RawModule:
 
     def __init__(self, *, code: str, options: tuple[str, ...]):
         self._code, self._options = code, options
+        self._loaded = False
 
     def compile(self) -> None:
         compiled(self._code, self._options)
 
     def get_function(self, name: str) -> RawKernel:
+        if not self._loaded:
+            refuse("loading a module")
+        self._loaded = True
         declared = dict(KERNEL.findall(self._code))
         library = compiled(self._code, self._options)
         return RawKernel(name, declared[name], library, array_types(self._options))

@@ -6,7 +6,8 @@ lacks, an argument that its function does not take (``cupy_functions.json`` has 
 CuPy 14.2's functions and of their arguments, read with ``inspect``). What makes the host wait for
 the card is counted by ``transfers``: values that are fetched, ``float`` and ``bool`` of an array,
 a mask as an index. Kernels in CUDA are compiled for the host and run there (``cuda_emulation``).
-Streams and their errors are in ``simulated_streams``. Memory ends where a test wants it to
+Streams and their errors are in ``simulated_streams``, graphs and allocators in
+``simulated_cuda``, cuBLAS in ``simulated_blas``. Memory ends where a test wants it to
 (``memory``), and matrix products are in TF32 where CuPy's would be.
 What it cannot show is CUDA itself: its compiler's code, its memory, other rounding.
 """
@@ -19,6 +20,7 @@ import operator
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,10 +28,14 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+import simulated_blas
+import simulated_cuda
 import simulated_streams as streams
 from cuda_emulation import RawModule
 from dagnet.backend import _begin_without_tf32, _constant
+from layers.kernels.cuda import blas
 from layers.kernels.cuda.launch import cuda_module, usable
+from simulated_cuda import capturing, compute, refuse
 from simulated_device import (
     Device,
     OutOfMemoryError,
@@ -48,8 +54,28 @@ UFUNC_METHODS = ("accumulate", "at", "outer", "reduce", "reduceat")
 UPLOADS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
 # The number of what they return depends on values, so the host has to wait for these.
 WAITING = ("nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress")
+# Functions that write to their first argument and return nothing.
+WRITING = ("copyto", "fill", "put", "putmask", "place", "sort", "partition", "at")
+# What CuPy does with cuBLAS, which it refuses to call while a stream captures.
+PRODUCTS = ("dot", "einsum", "inner", "matmul", "outer", "tensordot", "vdot")
+# Of more arrays than this CuPy sends the addresses over.
+JOINING = ("concatenate", "hstack", "stack", "vstack")
+JOINED_AT_MOST = 8
 # CuPy's ways to add to cells named twice, which are methods of its arrays.
 SCATTER = {"scatter_add": np.add, "scatter_max": np.maximum, "scatter_min": np.minimum}
+
+
+def _wait() -> None:
+    """The host waits for the device."""
+    refuse("waiting for values")
+    transfers.to_host += 1
+
+
+def _send(count: int = 1) -> None:
+    """The host sends arrays to the device."""
+    if count:
+        refuse("sending values of the host")
+    transfers.to_device += count
 
 
 class ndarray:
@@ -80,15 +106,20 @@ class ndarray:
         if described is None:
             raise AttributeError(f"CuPy's arrays have no attribute {name!r}")
         if name in SCATTER:
-            return lambda cells, value: SCATTER[name].at(self._host, bare(cells), bare(value))
-        value = getattr(self._host, name)
+            return lambda cells, value: compute(
+                SCATTER[name].at, (self._host, bare(cells), bare(value)), {}, writes=True
+            )
         if described == "value":
+            value = getattr(self._host, name)
             return wrap(value) if isinstance(value, np.ndarray) else value
-        streams.used(self._host)
-        return Function(f"ndarray.{name}", value, described)
+        return partial(Function(f"ndarray.{name}", getattr(np.ndarray, name), described), self)
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self._host.ctypes.data)
 
     def get(self, stream=None, order="C", out=None, blocking=True) -> np.ndarray:
-        transfers.to_host += 1
+        _wait()
         streams.used(self._host)
         if out is None:
             return self._host.copy()
@@ -100,7 +131,7 @@ class ndarray:
     def set(self, arr, stream=None):
         if arr.shape != self._host.shape or arr.dtype != self._host.dtype:
             raise ValueError(f"arr must be {self._host.shape} {self._host.dtype}, as the array is")
-        transfers.to_device += 1
+        _send()
         streams.copied(self._host, arr, stream)
 
     def item(self):
@@ -135,16 +166,17 @@ class ndarray:
 
     def __getitem__(self, place):
         if _has_mask(place):
-            transfers.to_host += 1
-        return wrap(self._host[_index(place)])
+            _wait()
+        return wrap(compute(operator.getitem, (self._host, _index(place)), {}))
 
     def __setitem__(self, place, value):
         if isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         if _has_mask(place) and np.ndim(bare(value)):
-            transfers.to_host += 1
+            _wait()
         streams.used(self._host)
-        self._host[_index(place)] = bare(value)
+        given = (self._host, _index(place), bare(value))
+        compute(operator.setitem, given, {}, writes=True)
 
     def __copy__(self):
         return self.copy()
@@ -162,7 +194,7 @@ ndarray.__module__ = "cupy"
 def _index(place: Any) -> Any:
     """CuPy takes arrays of the host as indices, and sends them over."""
     parts = place if isinstance(place, tuple) else (place,)
-    transfers.to_device += sum(isinstance(p, (np.ndarray, list)) for p in parts)
+    _send(sum(isinstance(p, (np.ndarray, list)) for p in parts))
     return bare(place, host_allowed=True)
 
 
@@ -212,20 +244,39 @@ class Function:
         # ``blocking`` and the like are about the device alone.
         kwargs = {k: v for k, v in kwargs.items() if k not in ("blocking", "stream")}
         uploads = self.__name__ in UPLOADS
-        if uploads and isinstance(args[0], np.ndarray):
-            transfers.to_device += 1
+        if uploads and not isinstance(args[0], ndarray):
+            # Numbers are sent too, but cost the host nothing.
+            _send(isinstance(args[0], np.ndarray))
+            refuse("sending values of the host")
         if self.__name__ in WAITING:
-            transfers.to_host += 1
+            _wait()
+        if capturing() is not None:
+            self._check_captured(args)
+        if self.name.startswith("cupyx.scipy.fft.") and isinstance(args[0], ndarray):
+            settings = {k: v for k, v in kwargs.items() if k != "overwrite_x"}
+            simulated_cuda.plans.use((self.name, args[0].shape, args[0].dtype.char, str(settings)))
+            if simulated_cuda.is_placing():
+                # SciPy may return the array that it was given, with other values.
+                kwargs = settings
         given = bare(args, uploads)
         if self.__name__ == "matmul" and _are_single(given) and precision.is_tf32(given[0].ndim):
             given = tuple(map(to_tf32, given))
-        result = self._function(*given, **bare(kwargs))
+        result = compute(self._function, given, bare(kwargs), self.__name__ in WRITING)
         if kwargs.get("out") is not None:
             return kwargs["out"]
         if uploads and result is args[0]:
             # An array of the host and its copy on a device never share memory.
             result = result.copy()
         return wrap(result)
+
+    def _check_captured(self, args: tuple) -> None:
+        """Refuse what CuPy cannot do while a stream captures."""
+        if self.__name__ in PRODUCTS or self.name.startswith("cupy.linalg."):
+            refuse("calling cuBLAS by CuPy", NotImplementedError)
+        if self.name.startswith("cupy.random."):
+            refuse("drawing random numbers by CuPy", NotImplementedError)
+        if self.__name__ in JOINING and len(args[0]) > JOINED_AT_MOST:
+            refuse("sending the addresses of arrays that are joined")
 
     def __getattr__(self, name):
         if self._described != "ufunc" or name not in UFUNC_METHODS:
@@ -270,11 +321,18 @@ def _modules() -> dict[str, Any]:
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: 1,
             memGetInfo=lambda: (memory.free, memory.total),
+            runtimeGetVersion=lambda: 12090,
         ),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         Device=Device,
         Event=streams.Event,
-        Stream=streams.Stream,
+        Graph=simulated_cuda.Graph,
+        Memory=simulated_cuda.Memory,
+        MemoryPointer=simulated_cuda.MemoryPointer,
+        Stream=simulated_cuda.Stream,
+        UnownedMemory=simulated_cuda.UnownedMemory,
+        get_allocator=simulated_cuda.get_allocator,
+        using_allocator=simulated_cuda.using_allocator,
         get_current_stream=streams.get_current_stream,
         get_cublas_handle=threading.get_ident,
         cublas=SimpleNamespace(
@@ -298,6 +356,9 @@ def _modules() -> dict[str, Any]:
             "ndarray": ndarray,
             "cuda": cuda,
             "_core": core,
+            "fft": SimpleNamespace(
+                config=SimpleNamespace(get_plan_cache=lambda: simulated_cuda.plans)
+            ),
             "linalg": Library("cupy.linalg", np.linalg),
             "random": Library("cupy.random", np.random),
             "lib": SimpleNamespace(stride_tricks=tricks),
@@ -320,9 +381,11 @@ def installed() -> Iterator[Transfers]:
     sys.modules.update(modules)
     _forget_kernels()
     _begin_anew()
+    load, blas.load_library = blas.load_library, simulated_blas.Library
     try:
         yield transfers
     finally:
+        blas.load_library = load
         _forget_kernels()
         for name, old in before.items():
             if old is None:
@@ -336,6 +399,7 @@ def _begin_anew() -> None:
     memory.__init__()
     precision.__init__()
     streams.forget()
+    simulated_cuda.plans.__init__()
 
 
 def _forget_kernels() -> None:
@@ -344,6 +408,7 @@ def _forget_kernels() -> None:
     _constant.cache_clear()
     cuda_module.cache_clear()
     usable.cache_clear()
+    blas.library.cache_clear()
 
 
 def _binary(symbol: str, ufunc: str) -> None:

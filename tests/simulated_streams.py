@@ -34,6 +34,9 @@ class Stream:
 
     def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
         self._blocks_others = not non_blocking
+        self.ptr = 0 if null else id(self)
+        # What it is captured in; nothing is done then.
+        self.graph: object = None
         self.time = 0
         self.seen: dict[Stream, int] = {}
         self.queue: list[tuple[int, Callable[[], None]]] = []
@@ -154,14 +157,14 @@ def empty_pinned(shape, dtype=float, order="C") -> np.ndarray:
 def made(array: np.ndarray) -> None:
     """An array of the device was made; it is watched if that was not on the null stream."""
     stream = get_current_stream()
-    if stream is not Stream.null:
+    if stream is not Stream.null and stream.graph is None:
         with _lock:
             _watch(_root(array), stream)
 
 
 def used(array: np.ndarray) -> None:
     """An array of the device is read on the current stream."""
-    if not _watched:
+    if not _watched or get_current_stream().graph is not None:
         return
     with _lock:
         memory = _watched.get(id(_root(array)))

@@ -6,6 +6,7 @@ reference, over ``registered(operation)``.
 """
 
 from . import conv_im2row, cuda  # noqa: F401  (register themselves)
+from .products import matmul
 from .registry import Kernel, choose, reference, register, registered
 
-__all__ = ["Kernel", "choose", "reference", "register", "registered"]
+__all__ = ["Kernel", "choose", "matmul", "reference", "register", "registered"]

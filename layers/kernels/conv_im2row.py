@@ -21,6 +21,7 @@ from typing import Any
 from dagnet import get_array_module
 
 from . import conv_lines
+from .products import matmul
 from .registry import Kernel, register
 from .windows import output_size
 
@@ -107,7 +108,7 @@ def conv_im2row(
     if bias is not None:
         bias = bias.reshape(groups, out // groups, 1)
     if _is_pointwise(filters, stride, pad):
-        y = xp.matmul(matrix, x.reshape(n, groups, c // groups, height * width))
+        y = matmul(matrix, x.reshape(n, groups, c // groups, height * width))
         if bias is not None:
             y += bias
         return y.reshape(n, out, height, width)
@@ -121,7 +122,7 @@ def conv_im2row(
     row_bytes = c * filters[0, 0].size * width * x.dtype.itemsize
     for samples, rows in _blocks(n, height, row_bytes, column_bytes):
         columns = windows[:, :, :, samples, rows].reshape(groups, matrix.shape[2], -1)
-        product = xp.matmul(matrix, columns)
+        product = matmul(matrix, columns)
         if bias is not None:
             product += bias
         block = y[samples, :, rows]
@@ -152,8 +153,8 @@ def conv_im2row_backward(
     if _is_pointwise(filters, stride, pad):
         der = der_y.reshape(n, groups, out // groups, height * width)
         columns = x.reshape(n, groups, c // groups, height * width)
-        der_filters = xp.matmul(der, columns.transpose(0, 1, 3, 2)).sum(axis=0)
-        der_x = xp.matmul(transposed, der).reshape(x.shape) if needs_x else None
+        der_filters = matmul(der, columns.transpose(0, 1, 3, 2)).sum(axis=0)
+        der_x = matmul(transposed, der).reshape(x.shape) if needs_x else None
         return der_x, der_filters.reshape(filters.shape)
     padded = _padded(x, pad)
     if lines and conv_lines.suits(x, filters):
@@ -169,10 +170,10 @@ def conv_im2row_backward(
         block = der_y[samples, :, rows].transpose(1, 0, 2, 3)
         der = block.reshape(groups, out // groups, -1)
         columns = windows[:, :, :, samples, rows].reshape(groups, matrix.shape[2], -1)
-        part = xp.matmul(der, columns.transpose(0, 2, 1))
+        part = matmul(der, columns.transpose(0, 2, 1))
         der_matrix = part if der_matrix is None else xp.add(der_matrix, part, out=der_matrix)
         if needs_x:
-            der_columns = xp.matmul(transposed, der)
+            der_columns = matmul(transposed, der)
             der_columns = der_columns.reshape(c, *filters.shape[2:], *block.shape[1:])
             _add_windows(der_padded[samples], der_columns, rows, stride, dilate)
     return _unpadded(der_padded, pad, (h, w)), der_matrix.reshape(filters.shape)

@@ -9,6 +9,7 @@ they must agree with.
 
 from . import (  # noqa: F401  (register themselves)
     batch_norm,
+    blas,
     crop,
     elefusion,
     errors,
