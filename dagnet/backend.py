@@ -185,6 +185,17 @@ def constant_like(array: Any, make: Callable[..., np.ndarray], *arguments: Any) 
     return constant
 
 
+def array_like(value: Any, like: Any) -> Any:
+    """A number or an array in the dtype of ``like``, where that lies.
+
+    A number becomes an array of shape () there without being sent: a captured step may do it.
+    """
+    xp = get_array_module(like)
+    if xp is not np and isinstance(value, (int, float)):
+        return xp.full((), value, like.dtype)
+    return xp.asarray(value, dtype=like.dtype)
+
+
 @lru_cache(maxsize=256)
 def _constant(device: int, make: Callable[..., np.ndarray], arguments: tuple) -> Any:
     return sys.modules["cupy"].asarray(make(*arguments))

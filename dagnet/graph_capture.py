@@ -136,6 +136,8 @@ class StepGraphs:
         cupy = sys.modules["cupy"]
         plan = plan_arena(state.requests)
         if self._block is None or self._block.size < plan.size:
+            # What steps had until now waits in CuPy's pool for others.
+            cupy.get_default_memory_pool().free_all_blocks()
             # Graphs run one after the other, so those that come can share the block.
             self._block = cupy.cuda.Memory(plan.size)
         arena = Arena(plan, self._block)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backend import get_array_module
+from .backend import array_like, get_array_module
 from .errors import ShapeError
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ def draw_entropy(rng: np.random.Generator) -> int:
 def spread(der: Any, value: Any, name: str) -> Any:
     """A derivative that the caller gives for variable ``name``, in dtype and shape of its value."""
     xp = get_array_module(value)
-    if xp is not np and isinstance(der, (int, float)):
-        # A number of the host that no transfer brings over.
-        return xp.full(value.shape, der, value.dtype)
-    der = xp.asarray(der, dtype=value.dtype)
+    der = array_like(der, value)
     try:
         return der if der.shape == value.shape else xp.broadcast_to(der, value.shape)
     except ValueError:

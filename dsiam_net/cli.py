@@ -92,6 +92,15 @@ def add_device_options(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_launch_option(group: argparse._ActionsContainer) -> None:
+    """Add how a training step's kernels are launched on a GPU (``TrainOptions.capture``)."""
+    group.add_argument(
+        "--plain-launches",
+        action="store_true",
+        help="with --device gpu: launch each kernel by itself, not each step as one CUDA graph",
+    )
+
+
 def check_precision(options: argparse.Namespace) -> None:
     """Refuse ``--tf32`` where there is none, with BackendError."""
     if options.tf32 and options.device != "gpu":

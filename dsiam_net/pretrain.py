@@ -18,6 +18,7 @@ from .augmentation_strong import Strong
 from .branches import siamfc_branch
 from .cli import (
     add_device_options,
+    add_launch_option,
     by_first,
     choose_device,
     join_workers,
@@ -60,7 +61,7 @@ VALIDATION_SHARE = 0.1
 # Options that may differ between a run and its continuation.
 FREE_OPTIONS = (
     *("restart", "epochs", "patience", "threads", "exp_dir", "checkpoint_every", "device"),
-    *("tf32", "tensorboard"),
+    *("tf32", "plain_launches", "tensorboard"),
 )
 
 
@@ -158,6 +159,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--checkpoint-every", type=int, default=200, metavar="STEPS", help="within an epoch"
     )
+    add_launch_option(group)
     group.add_argument(
         "--restart", action="store_true", help="begin anew, whatever checkpoints --exp-dir holds"
     )
@@ -268,6 +270,7 @@ def train_options(options: argparse.Namespace, workers: int = 1) -> TrainOptions
         solver=make_solver(options),
         random_seed=options.seed,
         checkpoint_every=options.checkpoint_every,
+        capture=not options.plain_launches,
         settings=without_later(settings, LATER_OPTIONS),
     )
 

@@ -15,6 +15,7 @@ from dagnet import DagNN, ReadAhead, TrainOptions, lock_folder, train_dag
 from .adapters.tensorboard import add_tensorboard_option, tensorboard_logs
 from .build_unrolled import write_network
 from .cli import (
+    add_launch_option,
     by_first,
     choose_device,
     join_workers,
@@ -44,7 +45,7 @@ from .unrolled import RESPONSE, objectives
 # Options that may differ between a run and its continuation.
 FREE_OPTIONS = (
     *("restart", "epochs", "exp_dir", "checkpoint_every", "memory_budget", "device"),
-    *("tf32", "out", "json", "draw", "tensorboard"),
+    *("tf32", "plain_launches", "out", "json", "draw", "tensorboard"),
 )
 
 # Options that came later, with their defaults: checkpoints name them where they differ, so that
@@ -126,6 +127,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "branches are run a second time in backward until it is expected to fit (no limit if not "
         "given)",
     )
+    add_launch_option(group)
     group.add_argument(
         "--restart", action="store_true", help="begin anew, whatever checkpoints --exp-dir holds"
     )
@@ -156,6 +158,7 @@ def train_options(options: argparse.Namespace, net: DagNN, workers: int = 1) -> 
         der_outputs=dict.fromkeys(objectives(net), 1),
         checkpoint_every=options.checkpoint_every,
         memory_budget=options.memory_budget,
+        capture=not options.plain_launches,
         settings=settings_to_keep(options),
     )
 

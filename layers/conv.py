@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dagnet import Filter, ShapeError, Size, get_array_module, register_layer
+from dagnet.backend import array_like
 
 from .kernels import choose, matmul
 from .kernels.windows import check_der_y, check_features, output_size, span
@@ -117,7 +118,7 @@ def conv_projection(
     xp = get_array_module(x)
     if convolved is None:
         convolved = convolved_weighting(weight, x, filters, **how)
-    weight = xp.asarray(weight, dtype=x.dtype)
+    weight = array_like(weight, x)
     w = xp.broadcast_to(weight, (1, *x.shape[1:]))
     plain = weight.ndim == 0
     if convolved.ndim == 1:
@@ -141,7 +142,7 @@ def convolved_weighting(weight: Any, x: Any, filters: Any, **how: Any) -> Any:
     array (1, out, H', W'), or (out,) where it is the same in every place
     """
     xp = get_array_module(x)
-    weight = xp.asarray(weight, dtype=x.dtype)
+    weight = array_like(weight, x)
     filled = filters is not None and filters.size > 0
     if weight.ndim == 0 and filled and not any(how["pad"]):
         # Every window sees the same.

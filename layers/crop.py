@@ -21,6 +21,7 @@ from dagnet import (
     register_layer,
     require,
 )
+from dagnet.backend import constant_like
 
 from .kernels import Kernel, choose, register
 
@@ -417,9 +418,11 @@ class Crop(Layer):
 
 
 def _middle(scores: Any) -> Any:
-    xp = get_array_module(scores)
-    height, width = scores.shape[2:]
-    return xp.asarray([(height - 1) / 2, (width - 1) / 2], dtype=scores.dtype)
+    return constant_like(scores, _map_middle, *scores.shape[2:], scores.dtype.char)
+
+
+def _map_middle(height: int, width: int, dtype: str) -> np.ndarray:
+    return np.array([(height - 1) / 2, (width - 1) / 2], dtype=dtype)
 
 
 def _require_finite(place: Any, what: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dagnet import ElementWise, ShapeError, get_array_module, register_layer, to_device
+from dagnet.backend import array_like
 
 from .window import hamming, hann
 
@@ -93,7 +94,7 @@ class Eltwise(ElementWise):
                 f"{a.shape}",
                 input=0,
             )
-        return a, get_array_module(a).asarray(self.constant, dtype=a.dtype)
+        return a, array_like(self.constant, a)
 
     def weigh(self, input_weights, num_outputs):
         # Of a product with a constant B: sum w (B . G) = sum (w B) . G.
@@ -120,7 +121,7 @@ class Eltwise(ElementWise):
             if two:
                 a, b = self._operands(inputs)
                 return [der * b, der * a], []
-            return [der * get_array_module(der).asarray(self.constant, dtype=der.dtype)], []
+            return [der * array_like(self.constant, der)], []
         if self.operation == "sum":
             return [der, der] if two else [der], []
         return [der * saved, der * ~saved] if two else [der * saved], []

@@ -301,7 +301,9 @@ class Library:
         if described is None:
             raise AttributeError(f"{self.__name__} has no attribute {name!r}")
         value = getattr(self._original, name)
-        return value if described in ("type", "value") else Function(name, value, described)
+        if described in ("type", "value"):
+            return value
+        return Function(f"{self.__name__}.{name}", value, described)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -363,6 +365,7 @@ def _modules() -> dict[str, Any]:
             "random": Library("cupy.random", np.random),
             "lib": SimpleNamespace(stride_tricks=tricks),
             "RawModule": RawModule,
+            "get_default_memory_pool": lambda: SimpleNamespace(free_all_blocks=lambda: None),
             "asnumpy": lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a),
         },
     )

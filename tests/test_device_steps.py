@@ -188,7 +188,8 @@ def step_of(net, capture=True, **changes):
     """A step object, and its training state."""
     from dagnet import TrainState
 
-    net.get_var("objective").precious = True
+    for name in changes.get("der_outputs", ["objective"]):
+        net.get_var(name).precious = True
     settings = {"batch_size": 3, "learning_rate": 0.1, "capture": capture, **changes}
     state = TrainState()
     state.epoch = 1

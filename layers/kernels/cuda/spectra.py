@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dagnet import get_array_module
+from dagnet.backend import array_like
 from layers.spectrum import irfft2, rfft2
 
 from .launch import launch_over, offer, shares
-
-
-def _number(value: Any, like: Any) -> Any:
-    """A number or an array of shape () as an array of the type of ``like``, where that lies."""
-    return get_array_module(like).asarray(value, dtype=like.dtype)
 
 
 def _half(x: Any, window: str = "none") -> Any:
@@ -23,7 +19,7 @@ def _rlr(x: Any, y: Any, penalty: Any, window: str) -> tuple[Any, Any]:
     xp = get_array_module(x)
     xh, uy = _half(x, window), _half(y, window)
     u, rh = xp.empty(xh.shape, x.dtype), xp.empty_like(xh)
-    arguments = (xh, uy, _number(penalty, x), u, rh)
+    arguments = (xh, uy, array_like(penalty, x), u, rh)
     launch_over("spectra", "rlr", x.dtype, xh.size, arguments)
     return irfft2(rh, x.shape[-2:]), (xh, uy, u)
 
@@ -37,7 +33,7 @@ def _rlr_backward(
     g = _half(der)
     der_xh, der_yh = (xp.empty_like(xh) if needed else None for needed in needs)
     sums = shares(g)
-    arguments = (g, xh, uy, u, _number(penalty, der), der_xh, der_yh, sums, g.shape[-1], size[1])
+    arguments = (g, xh, uy, u, array_like(penalty, der), der_xh, der_yh, sums, g.shape[-1], size[1])
     launch_over("spectra", "rlr_backward", der.dtype, g.size, arguments)
     der_x, der_y = (None if d is None else irfft2(d, size, window) for d in (der_xh, der_yh))
     return der_x, der_y, -sums.sum()
@@ -50,7 +46,7 @@ def _cir_conv(x: Any, r: Any, lr: Any, window: str) -> tuple[Any, Any]:
     launch_over("spectra", "cir_conv", x.dtype, xh.size, (xh, rh, yh, rh.size))
     y = xp.ascontiguousarray(irfft2(yh, x.shape[-2:]))
     x = xp.ascontiguousarray(x)
-    launch_over("spectra", "blend", x.dtype, x.size, (y, x, _number(lr, x)))
+    launch_over("spectra", "blend", x.dtype, x.size, (y, x, array_like(lr, x)))
     return y, (xh, rh)
 
 
@@ -59,7 +55,7 @@ def _cir_conv_backward(
 ) -> tuple[Any, Any, Any]:
     xh, rh = saved
     xp = get_array_module(x)
-    x, der, lr = xp.ascontiguousarray(x), xp.ascontiguousarray(der), _number(lr, x)
+    x, der, lr = xp.ascontiguousarray(x), xp.ascontiguousarray(der), array_like(lr, x)
     size = x.shape[-2:]
     g, cross, sums = _half(der), xp.empty_like(rh), shares(rh)
     samples = xh.size // rh.size
