@@ -21,6 +21,7 @@ from .backend import get_array_module
 from .checkpoint import TrainState
 from .graph_capture import StepGraphs
 from .net import DagNN
+from .plan import condition
 from .requirements import Package, Requirement
 from .train_options import Batch, Callback, TrainOptions
 from .update import (
@@ -134,7 +135,7 @@ class DeviceSteps:
         else:
             fixed = [*self._values, *self._own_values(given), *states]
             fixed += [array for record in net.layers for array in record.block.device_state()]
-            whole = (mode, net.condition(), taken.names, taken.late_names, taken.rest, key)
+            whole = (mode, condition(net), taken.names, taken.late_names, taken.rest, key)
             package, results = self.graphs.run(whole, taken.arrays, work, fixed)
             results.show(net)
         net.take(package)

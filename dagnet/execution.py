@@ -321,10 +321,9 @@ class Evaluation:
         start = time.perf_counter()
         needs = tuple([self.wanted[v] for v in unit.inputs])
         try:
-            # What values must be was looked at, or noted, forward, where they were the same.
+            # What is required of values was looked at, or noted, in forward.
             with nullcontext() if self.net.device == "cpu" else noting([], None):
-                if unit.recompute:
-                    saved = self._recall(unit, inputs, params)
+                saved = self._recall(unit, inputs, params) if unit.recompute else saved
                 context = self._backward_context(place, unit, params, needs)
                 der_inputs, der_params = unit.block.backward(inputs, params, ders, saved, context)
             _check_count("derivatives by inputs", der_inputs, unit.inputs)

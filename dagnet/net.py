@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +15,13 @@ from .execution import Evaluation, LateInputs
 from .explaining import explain
 from .geometry import POINT, UNKNOWN_SIZE, ReceptiveField, Size, compose, join
 from .graph import Graph
-from .layer import Layer
 from .memory import fit
 from .parameter_server import ParameterServer
-from .plan import Plan, make_plan
+from .plan import Plan, condition, make_plan
 from .printing import print_network
 from .records import Variable
 from .requirements import Package, Requirement
+from .shortage import free_all
 
 # Training and validation alternate; a tracker has a plan for each kind of image.
 PLANS_KEPT = 8
@@ -175,19 +174,8 @@ class DagNN(Graph):
                 evaluation.backward(hold_on)
         except MemoryError as exc:
             del evaluation
-            self._give_up(exc)
+            free_all(self, exc)
             raise
-
-    def _give_up(self, exc: BaseException | None) -> None:
-        """Free what an evaluation that lacked memory has made, where a traceback holds it too."""
-        for variable in self.vars:
-            variable.value = variable.der = None
-        for parameter in self.params:
-            parameter.der = None
-        self.requirements = []
-        while exc is not None:
-            traceback.clear_frames(exc.__traceback__)
-            exc = exc.__cause__
 
     def fetch(self, names: Iterable[str]) -> dict[str, np.ndarray]:
         """Values of variables in host memory.
@@ -287,10 +275,7 @@ class DagNN(Graph):
             if len(getattr(value, "shape", ())) == 4
         }
         key = (
-            self._version,
-            Layer.changed,
-            tuple([record.block for record in self.layers]),
-            tuple([i for i, v in enumerate(self.vars) if v.precious]),
+            condition(self),
             tuple(present),
             tuple(shapes.items()),
             tuple(getattr(p.value, "shape", None) for p in self.params),
@@ -299,7 +284,6 @@ class DagNN(Graph):
             None if asked is None else tuple(asked),
             merge,
             memory_budget,
-            self.device,
         )
         if key not in self._plans:
             for record in self.layers:
@@ -321,19 +305,6 @@ class DagNN(Graph):
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
         return self._plans[key]
-
-    def condition(self) -> tuple:
-        """All of the network that the work of an evaluation depends on, besides what it is given
-        and the shapes of parameters; hashable."""
-        return (
-            self._version,
-            Layer.changed,
-            tuple([record.block for record in self.layers]),
-            tuple([i for i, v in enumerate(self.vars) if v.precious]),
-            self.mode,
-            self.conserve_memory,
-            self.device,
-        )
 
     def set_parameter_server(self, server: ParameterServer) -> None:
         """Send derivatives of parameters to ``server``."""

@@ -396,6 +396,20 @@ def _sort(units: list[Unit], places: Mapping[int, int]) -> tuple[list[Unit], lis
     return [units[i] for i in order], [{new[j] for j in needs[i]} for i in order]
 
 
+def condition(net: DagNN) -> tuple:
+    """All of a network that the work of an evaluation depends on, besides what it is given and the
+    shapes of parameters; hashable."""
+    return (
+        net._version,
+        Layer.changed,
+        tuple([record.block for record in net.layers]),
+        tuple([i for i, v in enumerate(net.vars) if v.precious]),
+        net.mode,
+        net.conserve_memory,
+        net.device,
+    )
+
+
 def settings_key(block: Layer) -> tuple:
     """A layer's settings as something that can be compared and hashed.
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+import traceback
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .net import DagNN
 
 # Of OpenCV's errors, StsNoMem.
 _OPENCV_NO_MEMORY = -4
@@ -72,3 +77,15 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
 
 def _is_cupys(exc: BaseException) -> bool:
     return type(exc).__module__.startswith("cupy")
+
+
+def free_all(net: DagNN, exc: BaseException | None) -> None:
+    """Free what an evaluation that lacked memory has made, where a traceback holds it too."""
+    for variable in net.vars:
+        variable.value = variable.der = None
+    for parameter in net.params:
+        parameter.der = None
+    net.requirements = []
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__
