@@ -26,8 +26,8 @@ DATA_TYPES = {"float32": 0, "float64": 1}
 COMPUTE_TYPES = {"float32": 68, "float64": 70}
 COMPUTE_TF32 = 77
 DEFAULT_ALGORITHM = -1
-# CuPy's number of the compute type that rounds factors to TF32.
-CUPY_TF32 = 7
+# CUBLAS_STATUS_ALLOC_FAILED.
+NO_MEMORY = 3
 # What cuBLAS takes for itself on Hopper; 4 MiB elsewhere.
 WORKSPACE_BYTES = 32 << 20
 
@@ -49,6 +49,8 @@ def library(device: int) -> tuple[Any, Any]:
 
 def _call(function: Any, *arguments: Any) -> None:
     status = function(*arguments)
+    if status == NO_MEMORY:
+        raise MemoryError("cuBLAS found no memory for a matrix product")
     if status:
         raise BackendError(f"cuBLAS failed with status {status} (cublasStatus_t)")
 
@@ -136,7 +138,9 @@ def _gemm(a: Any, b: Any, y: Any, count: int, strides: list[int]) -> None:
         for x, lead, step in ((b, lead_b, step_b), (a, lead_a, step_a), (y, columns, step_y))
     ]
     compute = COMPUTE_TYPES[kind]
-    if kind == "float32" and cupy._core.get_compute_type(kind) == CUPY_TF32:
+    core = cupy._core
+    tf32 = core._routines_linalg.COMPUTE_TYPE_TF32
+    if kind == "float32" and core.get_compute_type(kind) == tf32:
         compute = COMPUTE_TF32
     _call(
         blas.cublasGemmStridedBatchedEx,
