@@ -184,11 +184,16 @@ class DeviceSteps:
 
     def _figures(self) -> list[str]:
         """What is read after a step: what is minimised, and precious values that are small."""
-        asked = dict.fromkeys(self.options.der_outputs)
-        for variable in self.net.vars:
-            if variable.precious and 0 < getattr(variable.value, "size", 0) <= MOST_FETCHED:
-                asked[variable.name] = None
-        return [name for name in asked if self.net.get_var(name).value is not None]
+        asked = self.options.der_outputs
+        return [
+            variable.name
+            for variable in self.net.vars
+            if variable.value is not None
+            and (
+                variable.name in asked
+                or (variable.precious and 0 < variable.value.size <= MOST_FETCHED)
+            )
+        ]
 
     def _put_back(self) -> None:
         """New values of parameters, which callbacks may have set, where the old ones lie."""

@@ -72,6 +72,8 @@ def accumulate_gradients(
                 if parameter.train_method == "gradient":
                     state.solver_state[parameter.name] = changed[1]
         return
+    if not updates:
+        return
     require_finite(net, updates, lambda: epoch)
     package = net.pack(())
     there = rates_on_device(net, rates)

@@ -18,6 +18,7 @@ from dagnet import (
     memory_shortage,
     to_device,
 )
+from dagnet.arena import _piece
 from dagnet.backend import tree_to_device
 from dagnet.shortage import is_of_gpu, requested_bytes
 
@@ -130,14 +131,29 @@ def test_what_is_used_of_cupy_beside_its_arrays_exists():
     core.set_compute_type("float32", core._routines_linalg.COMPUTE_TYPE_DEFAULT)
     assert core.get_compute_type("float32") == 1 and core._routines_linalg.COMPUTE_TYPE_TF32 == 7
     for owner, names in (
+        (cupy, ("get_default_memory_pool",)),
         (cupy.cuda, ("Device", "get_cublas_handle", "get_current_stream")),
+        (cupy.cuda, ("Memory", "MemoryPointer", "UnownedMemory", "get_allocator")),
+        (cupy.cuda, ("using_allocator",)),
+        (cupy.cuda.Graph, ("launch",)),
         (cupy.cuda.Stream, ("record", "wait_event", "synchronize", "__enter__")),
+        (cupy.cuda.Stream, ("begin_capture", "end_capture")),
+        (cupy.fft.config, ("get_plan_cache",)),
         (cupy.cuda.Event, ("done",)),
         (cupy.cuda.Device, ("compute_capability",)),
-        (cupy.cuda.runtime, ("memGetInfo",)),
+        (cupy.cuda.runtime, ("memGetInfo", "runtimeGetVersion")),
         (cupyx, ("empty_pinned",)),
     ):
         assert all(hasattr(owner, name) for name in names)
+    # Memory of an arena tells when no array has it any more.
+    gone = []
+    piece = _piece(cupy.cuda.UnownedMemory)(4096, 100, None, 0, lambda: gone.append(1))
+    array = cupy.ndarray((3,), "f4", memptr=cupy.cuda.MemoryPointer(piece, 0))
+    part = array[1:]
+    del piece, array
+    assert part.data.ptr == 4100 and not gone
+    del part
+    assert gone == [1]
     error = cupy.cuda.memory.OutOfMemoryError(512, 2048, 4096)
     assert memory_shortage(error) == str(error) and is_of_gpu(error)
     assert requested_bytes(error) == 512

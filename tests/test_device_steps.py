@@ -354,3 +354,34 @@ def test_captured_steps_of_the_unrolled_network_are_plain_ones(
         found.append((log.rows, [asnumpy(p.value).tobytes() for p in net.params]))
     assert found[0] == found[1]
     assert len(launches) == 4
+
+
+def test_a_network_that_is_only_evaluated_needs_no_losses(transfers, launches, tmp_path):
+    net = small_net()
+    net.remove_layer("loss")
+    net.get_param("m").value[...] = 1.0
+    options = TrainOptions(exp_dir=tmp_path, batch_size=1, num_epochs=1)
+    _, state = train_dag(net, get_batch, [], range(5), options=options)
+    assert set(state.stats["val"][0]) == {"num", "error", "time"} and len(launches) == 3
+
+
+def test_sub_batches_are_updated_on_the_device_too(transfers, launches, tmp_path):
+    """Without a capture; the numbers are those of the CPU, and a bad derivative changes nothing."""
+    found = {}
+    for device in ("cpu", "gpu"):
+        net = small_net(np.float64)
+        net.move(device)
+
+        def batch(indexes, mode, epoch, device=device):
+            given = get_batch(indexes, mode, epoch).inputs
+            return Batch(
+                {n: to_device(asnumpy(v).astype(np.float64), device) for n, v in given.items()}
+            )
+
+        given = {"batch_size": 4, "num_sub_batches": 2, "num_epochs": 2, "learning_rate": 0.1}
+        options = TrainOptions(exp_dir=tmp_path / device, **given)
+        train_dag(net, batch, range(8), options=options)
+        found[device] = [asnumpy(p.value) for p in net.params]
+    for here, there in zip(found["cpu"], found["gpu"]):
+        np.testing.assert_allclose(there, here, rtol=1e-9, atol=1e-12)
+    assert not launches
