@@ -58,12 +58,15 @@ class Side:
         Of the module's classes ``Step`` and ``Track``.
     optional : bool
         What keeps it from the work is noted, and the others go on without it.
+    tracks : bool
+        Whether it does tracked frames, too.
     """
 
     name: str
     module: str = "with_torch"
     options: Mapping[str, Any] = field(default_factory=dict)
     optional: bool = False
+    tracks: bool = True
 
     @property
     def ours(self) -> bool:
@@ -261,11 +264,12 @@ class Effort:
         """How often ``compare`` reports progress for these works, if no side fails."""
         count = 0
         for work in works:
+            able = [side for side in sides if side.tracks or not work.tracking]
             if work.memory:
-                count += len(sides)
+                count += len(able)
                 continue
-            double = 1 + (0 if work.tracking else sum(side.ours for side in sides))
-            count += double + len(sides) * (self.rounds + 2)
+            double = 1 + (0 if work.tracking else sum(side.ours for side in able))
+            count += double + len(able) * (self.rounds + 2)
         return count
 
 

@@ -38,6 +38,7 @@ EAGER = "PyTorch eager"
 # A side that fails is a row that says why; all are compared with the first of PyTorch's.
 SIDES = {
     "plain": Side(OURS, "ours", optional=True),
+    "graph": Side("this project, CUDA graph", "ours", {"graph": True}, optional=True, tracks=False),
     "eager": Side(EAGER),
     "eager-nhwc": Side("PyTorch channels_last", options={"channels_last": True}, optional=True),
     "compile": Side("torch.compile", options={"compiled": True}, optional=True),
@@ -308,7 +309,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             bar.update()
 
         for name, work in works.items():
-            comparison = compare(name, work, effort, tick, sides)
+            able = [side for side in sides if side.tracks or not work.tracking]
+            comparison = compare(name, work, effort, tick, able)
             comparisons.append(comparison)
             if options.profile and not (work.tracking or work.memory):
                 profiles[name] = profile_step(work, effort)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dagnet import DagNN, asnumpy, to_device
 from dagnet.backend import import_cupy, set_tf32
+from dagnet.graph_capture import StepGraphs
 from dagnet.plan import Plan
 from dsiam_net.branches import siamfc_branch
 from dsiam_net.clips import Clip
@@ -17,6 +18,9 @@ from dsiam_net.tracking_net import TrackingNet, learn_together, respond_together
 from dsiam_net.training import clip_batch
 from dsiam_net.unrolled import GROUND_TRUTH, UnrolledSettings, build_unrolled, objectives
 from profiling import LayerTime, layer_times
+
+# The first plainly, the second recorded, the third captured and launched.
+RUNS_BEFORE_LAUNCH = 3
 
 
 def prepare(device: str, tf32: bool) -> None:
@@ -51,6 +55,13 @@ class Step:
     budget : float, optional
         Bytes that the engine may plan with; see ``DagNN.eval``.
     device : 'cpu' or 'gpu'
+    graph : bool
+        As one CUDA graph.
+
+    Raises
+    ------
+    RuntimeError
+        If it cannot be captured.
     """
 
     def __init__(
@@ -59,6 +70,7 @@ class Step:
         known_crops: bool = False,
         budget: float | None = None,
         device: str = "cpu",
+        graph: bool = False,
     ):
         settings = dict(problem["size"])
         branch = siamfc_branch(settings.pop("channels"))
@@ -72,12 +84,24 @@ class Step:
         self.batch = clip_batch(self.net, [clip], np.dtype(problem["dtype"]))
         self.ders = dict.fromkeys(objectives(self.net), 1)
         self.options = {} if budget is None else {"memory_budget": budget}
+        self.graphs = StepGraphs() if graph else None
+        if graph:
+            for _ in range(RUNS_BEFORE_LAUNCH):
+                self.run()
+            if self.graphs.failure is not None:
+                raise RuntimeError(f"the step cannot be captured: {self.graphs.failure}")
 
     def run(self) -> None:
         """One step."""
-        self.net.eval(
-            self.batch.inputs, self.ders, late_inputs=self.batch.late_inputs, **self.options
-        )
+        arrays = list(self.batch.inputs.values())
+        if self.graphs is None:
+            self._evaluate(arrays)
+        else:
+            self.graphs.run("step", arrays, self._evaluate, [p.value for p in self.net.params])
+
+    def _evaluate(self, arrays: Sequence[Any]) -> None:
+        inputs = dict(zip(self.batch.inputs, arrays))
+        self.net.eval(inputs, self.ders, late_inputs=self.batch.late_inputs, **self.options)
 
     def results(self) -> dict[str, np.ndarray]:
         """Responses, losses, figures and positions of the step, and every derivative."""

@@ -26,6 +26,7 @@ from agreement import check_double, check_single
 from busy import BusyCard, busy_share
 from contender import ContenderError
 from dagnet import BackendError
+from dagnet.graph_capture import StepGraphs
 from devices import devices
 from problems import SMALL, track_problem
 from profiling import layer_times
@@ -121,13 +122,25 @@ def torch_on_card(torch_side, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("known_crops", [False, True])
-def test_our_step_on_a_device_agrees_with_the_cpu(rng, timed_card, known_crops):
+@pytest.mark.parametrize("known_crops, graph", [(False, False), (True, False), (False, True)])
+def test_our_step_on_a_device_agrees_with_the_cpu(rng, timed_card, known_crops, graph):
     problem = tiny_problem(rng)
     expected = results_of(ours.Step(problem, known_crops))
-    found = results_of(ours.Step(problem, known_crops, device="gpu"))
+    step = ours.Step(problem, known_crops, device="gpu", graph=graph)
+    found = results_of(step)
+    assert bool(graph and step.graphs.plans()) == graph
     assert sum(name.startswith("der ") for name in found) == FULL_PARAMETERS
     check_double(found, expected)
+
+
+@pytest.mark.gpu
+def test_a_step_of_ours_that_cannot_be_captured_is_told(rng, timed_card, monkeypatch):
+    def fail(self, *arguments):
+        raise RuntimeError("no capture")
+
+    monkeypatch.setattr(StepGraphs, "_capture", fail)
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="no capture"):
+        ours.Step(tiny_problem(rng), device="gpu", graph=True)
 
 
 @pytest.mark.gpu
