@@ -4,8 +4,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
-# Weights for the figures of docs/gallery.md; the default is what the demo trains.
-GALLERY_WEIGHTS ?= demo_output/dsiam.npz
+# Weights for the figures of docs/gallery.md; the default is the package's.
+GALLERY_WEIGHTS ?= shipped
 ANALYSE = $(BIN)/python -m dsiam_net.analyse
 
 .PHONY: demo gallery test slow lint clean
@@ -20,11 +20,8 @@ slow: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/python -m dsiam_net.demo --out demo_output
 
-demo_output/dsiam.npz: | $(VENV)/installed
-	$(BIN)/python -m dsiam_net.demo --out demo_output
-
 # Made anew: the ablation would otherwise take up results of an earlier run.
-gallery: $(VENV)/installed $(GALLERY_WEIGHTS)
+gallery: $(VENV)/installed
 	rm -rf gallery_output
 	$(BIN)/python -m dsiam_net.build_unrolled --draw docs/images/unrolled.png
 	$(ANALYSE) transformations --synthetic 3 --weights $(GALLERY_WEIGHTS) --dpi 80 --out gallery_output/transformations

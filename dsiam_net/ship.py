@@ -30,6 +30,13 @@ def _parser() -> argparse.ArgumentParser:
         "--summary", required=True, metavar="TEXT", help="what it was trained on, and how"
     )
     parser.add_argument(
+        "--scale-penalty",
+        type=float,
+        metavar="FACTOR",
+        help="on the scores of all scales but the middle one: what trackers take with this file "
+        "in place of their settings' (theirs if not given)",
+    )
+    parser.add_argument(
         "--card",
         metavar="FILE.md",
         help="model card whose table of the file, between its two marks, is written anew",
@@ -50,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         release=options.release,
         summary=options.summary,
         training=run_settings(options.network),
+        scale_penalty=options.scale_penalty,
     )
     if options.card:
         update_card(options.card, card)

@@ -2,7 +2,7 @@
 
 Such a file is ``dagnet.storage``'s (arrays and JSON, no pickle)::
 
-    format, version     "dsiam-weights", 1
+    format, version     "dsiam-weights", 2 (1: cards without scale_penalty)
     card                what is known of the network, see ``Card``
     branch              the feature branch, as DagNN.to_dict has it
     unrolled            settings of a jointly trained DSiam; None of a SiamFC
@@ -33,7 +33,7 @@ from .tracker import known_features
 from .unrolled import UnrolledSettings, build_unrolled
 
 FORMAT = "dsiam-weights"
-VERSION = 1
+VERSION = 2
 # Of the package's data: the file that commands use where none is given.
 FOLDER, FILE = "pretrained", "dsiam.npz"
 # Most bytes that a file for the package may have.
@@ -55,6 +55,8 @@ class Card:
         What it was trained on and how, in a few words.
     training : dict
         Settings of the last training run.
+    scale_penalty : float or None
+        What trackers take in place of their settings' ``scale_penalty``, see ``equal_penalty``.
     parameters : int
         How many.
     software : str
@@ -71,6 +73,7 @@ class Card:
     parameters: int
     software: str
     sha256: str
+    scale_penalty: float | None = None
 
     def line(self) -> str:
         """The card in one line."""
@@ -79,7 +82,8 @@ class Card:
 
     def table(self) -> str:
         """The card as a table of a Markdown document."""
-        rows = {k: v for k, v in dataclasses.asdict(self).items() if k != "training"}
+        fields = dataclasses.asdict(self)
+        rows = {k: v for k, v in fields.items() if k != "training" and v is not None}
         rows |= {f"training: {name}": value for name, value in self.training.items()}
         body = "".join(f"| {name} | {_cell(value)} |\n" for name, value in rows.items())
         return f"| | |\n| --- | --- |\n{body}"
@@ -101,6 +105,29 @@ def shipped_path() -> Path | None:
     return path if path.is_file() else None
 
 
+def equal_penalty(penalty: float, before: float, after: float) -> float:
+    """The factor on the scores of other scales that costs them as much as before training.
+
+    Trackers multiply the peaks of all scales but the middle one by ``penalty``, so to choose
+    another scale costs ``(1 - penalty) peak``. Training that raises the level of the responses,
+    and not the differences between scales, makes that dearer; ``1 - (1 - penalty) before / after``
+    costs what it did.
+
+    Parameters
+    ----------
+    penalty : float
+        Of the settings, in (0, 1].
+    before, after : float
+        Mean scores (``TrackResult.score``) of frames before and after training, greater than 0.
+    """
+    if not (0 < penalty <= 1 and before > 0 and after > 0):
+        raise ValueError(
+            "penalty must be in (0, 1] and the mean scores greater than 0, received "
+            f"{penalty}, {before} and {after}"
+        )
+    return 1 - (1 - penalty) * before / after
+
+
 def read_card(path: str | os.PathLike) -> Card:
     """The card of a file of weights; errors as in ``from_content``."""
     return _card(path, storage.load_tree(path))
@@ -114,6 +141,7 @@ def save_half(
     release: str,
     summary: str,
     training: Mapping[str, Any] | None = None,
+    scale_penalty: float | None = None,
 ) -> Card:
     """Write a network as a small file of weights, under a temporary name first.
 
@@ -123,14 +151,17 @@ def save_half(
         A SiamFC (one branch or two streams, with or without losses), or an unrolled DSiam of any
         number of frames.
     path : path of the file to write, ``.npz``
-    name, release, summary, training : see ``Card``
+    name, release, summary, training, scale_penalty : see ``Card``
 
     Raises
     ------
     ValueError
         If the network is neither, or a parameter of the branch has no value, or any has one that
-        is not finite. Those after the branch have their first values where ``net`` has none.
+        is not finite. Those after the branch have their first values where ``net`` has none. If
+        ``scale_penalty`` is not in (0, 1].
     """
+    if scale_penalty is not None and not 0 < scale_penalty <= 1:
+        raise ValueError(f"scale_penalty must be in (0, 1], received {scale_penalty}")
     branch, names = extract_branch(net, known_features(net))
     normalization = net.meta.get("normalization")
     branch.meta = {} if normalization is None else {"normalization": normalization}
@@ -155,6 +186,7 @@ def save_half(
         kind="SiamFC" if unrolled is None else "DSiam",
         summary=summary,
         training=dict(training or {}),
+        scale_penalty=scale_penalty,
         parameters=len(entries),
         software=__version__,
         sha256=values_digest(content),
@@ -175,7 +207,7 @@ def from_content(path: str | os.PathLike, content: Mapping[str, Any]) -> DagNN:
     """The network in what ``storage.load_tree`` read from ``path``, in single precision.
 
     A SiamFC comes with both streams, a DSiam unrolled over one frame, with its 33 parameters.
-    ``meta['card']`` is the card as a dict.
+    ``meta['card']`` is the card as a dict, ``meta['scale_penalty']`` what trackers take of it.
 
     Raises
     ------
@@ -203,6 +235,8 @@ def from_content(path: str | os.PathLike, content: Mapping[str, Any]) -> DagNN:
         parameter.learning_rate = entry["learning_rate"]
         parameter.weight_decay = entry["weight_decay"]
     net.meta["card"] = dataclasses.asdict(card)
+    if card.scale_penalty is not None:
+        net.meta["scale_penalty"] = card.scale_penalty
     return net
 
 

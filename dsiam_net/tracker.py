@@ -456,7 +456,9 @@ def create_tracker(
     net : DagNN
         With weights; see ``TrackingNet``.
     settings : TrackerSettings, optional
-        By default those of the public code of the tracker (``siamfc`` or ``released``).
+        By default those of the public code of the tracker (``siamfc`` or ``released``). Values
+        that the network brings are used in their place: its parameters, and
+        ``net.meta['scale_penalty']`` of a file of ``dsiam_net.shipped``.
     features : sequence of str, optional
         Layers whose features are compared; the first one or two are used. By default
         ``known_features(net)``.
@@ -477,6 +479,8 @@ def create_tracker(
         raise ValueError(f"tracker must be one of {', '.join(TRACKERS)}; received {name!r}")
     kind, levels, preset = TRACKERS[name]
     settings = get_preset(preset) if settings is None else settings
+    if "scale_penalty" in net.meta:
+        settings = settings.replace(scale_penalty=net.meta["scale_penalty"])
     features = known_features(net) if features is None else features
     if len(features) < levels:
         raise ValueError(f"tracker {name!r} compares {levels} feature layers, received {features}")

@@ -16,9 +16,10 @@ from dsiam_net.model_card import BEGIN, END
 from dsiam_net.options import add_network_options, complete_options, make_network
 from dsiam_net.settings import PRESETS
 from dsiam_net.ship import main as ship
-from dsiam_net.shipped import FILE, LIMIT, read_card, save_half
+from dsiam_net.shipped import FILE, LIMIT, equal_penalty, read_card, save_half
 from dsiam_net.siamfc import add_losses, make_siamfc
 from dsiam_net.track import main as track
+from dsiam_net.tracker import create_tracker
 from dsiam_net.tracking_net import TrackingNet
 from dsiam_net.unrolled import LEARNING_RATES, V_LAMBDA, build_unrolled
 from dsiam_net.weights import describe_weights, load_weights, random_siamfc, weights_path
@@ -125,6 +126,36 @@ def test_what_was_learned_wins_over_presets_and_presets_fill_in(siamfc, joint, t
         np.testing.assert_array_equal(bias, source.get_param("adjust_b").value)
 
 
+def test_trackers_take_the_scale_penalty_of_the_file(siamfc, tmp_path):
+    save_half(siamfc, tmp_path / "a.npz", scale_penalty=0.9, **ABOUT)
+    assert "| scale_penalty | 0.9 |" in read_card(tmp_path / "a.npz").table()
+    tracker = create_tracker("siamfc", load_weights(tmp_path / "a.npz"))
+    assert tracker.settings == PRESETS["siamfc"].replace(scale_penalty=0.9)
+    save_half(siamfc, tmp_path / "b.npz", **ABOUT)
+    assert "scale_penalty" not in read_card(tmp_path / "b.npz").table()
+    tracker = create_tracker("siamfc", load_weights(tmp_path / "b.npz"))
+    assert tracker.settings == PRESETS["siamfc"]
+    for wrong in (0.0, 1.5, np.nan):
+        with pytest.raises(ValueError, match="scale_penalty must be in"):
+            save_half(siamfc, tmp_path / "c.npz", scale_penalty=wrong, **ABOUT)
+
+
+def test_a_file_of_before_cards_had_a_scale_penalty_is_read(siamfc, tmp_path):
+    save_half(siamfc, tmp_path / "a.npz", **ABOUT)
+    content = storage.load_tree(tmp_path / "a.npz")
+    del content["card"]["scale_penalty"]
+    storage.save_tree(tmp_path / "a.npz", content | {"version": 1})
+    assert "scale_penalty" not in load_weights(tmp_path / "a.npz").meta
+
+
+def test_an_equal_penalty_costs_another_scale_what_it_did():
+    penalty = equal_penalty(0.9745, 1.5, 4.0)
+    assert (1 - penalty) * 4.0 == pytest.approx((1 - 0.9745) * 1.5)
+    assert equal_penalty(0.9, 2.0, 2.0) == pytest.approx(0.9)
+    with pytest.raises(ValueError, match="greater than 0"):
+        equal_penalty(0.9, -1.0, 2.0)
+
+
 def test_responses_are_those_of_the_network_to_half_precision(joint, tmp_path, rng):
     save_half(joint, tmp_path / "a.npz", **ABOUT)
     settings = PRESETS["released"].replace(instance_size=SEARCH_SIZE)
@@ -162,7 +193,7 @@ def test_values_that_were_changed_are_refused(siamfc, tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"version": 2}, "later version"),
+        ({"version": shipped.VERSION + 1}, "later version"),
         ({"card": {"name": "a"}}, "no card"),
         ({"branch": {}}, "lacks values"),
         ({"version": None}, "expected a file of format"),
