@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -38,6 +39,8 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 CUDA_AWARE = "DSIAM_MPI_CUDA"
 # Bytes of one message of a broadcast: MPI counts with 32 bits.
 CHUNK_BYTES = 1 << 28
+# Seconds that a launcher has to pass on what a process wrote before it ends all of them.
+LAST_WORDS = 1.0
 
 
 def launched_size(environment: Mapping[str, str] = os.environ) -> int:
@@ -102,6 +105,8 @@ def abort(status: int) -> None:
     if loaded.COMM_WORLD.size > 1:
         sys.stdout.flush()
         sys.stderr.flush()
+        # A launcher that is told to end everything may not pass on what it has not read by then.
+        time.sleep(LAST_WORDS)
         loaded.COMM_WORLD.Abort(status)
 
 

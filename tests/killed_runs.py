@@ -81,13 +81,13 @@ class Run(ABC):
 
 
 class Training(Run):
-    """``train``: two epochs of four steps."""
+    """``train``: two epochs of two steps."""
 
     def command(self):
         given = self.given
         return train.main, [
             *("--data", str(given / "data"), "--weights", str(given / "tiny.npz")),
-            *("--exp-dir", str(self.folder), "--frames", "2", "--num-clips", "4"),
+            *("--exp-dir", str(self.folder), "--frames", "2", "--num-clips", "2"),
             *("--epochs", "2", "--checkpoint-every", "1", "--out", str(self.folder / "net.mat")),
         ]
 

@@ -98,7 +98,7 @@ def test_the_toolkits_experiment_runs_our_trackers_as_we_do(
     experiments, tmp_path, monkeypatch, capsys
 ):
     found = {}
-    for seed, name in enumerate(("David", "Deer", "TLD_car")):
+    for seed, name in enumerate(("David", "Deer")):
         found[name] = write_sequence(tmp_path / "data" / name, FRAMES + 1, seed)
     names = lay_out_otb(found.values(), tmp_path / "OTB", FRAMES)
     ours = {name: create_tracker(name, tiny_net()) for name in ("siamfc", "dsiamm")}

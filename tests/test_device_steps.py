@@ -319,7 +319,9 @@ def test_graphs_of_training_and_validation_share_memory(transfers):
     assert len({id(graph.arena.block) for graph in kept}) == 1 and len(kept) == 2
 
 
-@pytest.mark.parametrize("crops", ["response", "ground-truth"])
+@pytest.mark.parametrize(
+    "crops", [pytest.param("response", marks=pytest.mark.slow), "ground-truth"]
+)
 def test_captured_steps_of_the_unrolled_network_are_plain_ones(
     transfers, launches, tmp_path, crops
 ):
