@@ -80,7 +80,7 @@ def _make_block(layer: Mapping[str, Any]) -> Layer:
     """A layer from its type and settings."""
     try:
         return layer_class(layer["type"])(**copy.deepcopy(layer["block"]))
-    except (DagNNError, TypeError, ValueError) as exc:
+    except (DagNNError, TypeError, ValueError, OverflowError) as exc:
         raise DagNNError(f"layer {layer['name']!r} ({layer['type']}): {exc}") from exc
 
 

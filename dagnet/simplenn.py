@@ -204,7 +204,7 @@ def _add(net: DagNN, place: int, fields: Fields) -> None:
     settings = {setting: values[key] for key, setting in kind.settings.items()}
     try:
         block = layer_class(kind.type_name)(**settings, **kind.shapes(weights), **kind.fixed)
-    except (DagNNError, ValueError, TypeError) as exc:
+    except (DagNNError, ValueError, TypeError, OverflowError) as exc:
         raise DagNNError(f"{what}, type {fields['type']!r}: {exc}") from exc
     inputs, output = [f"x{place - 1}"], f"x{place}"
     if kind.reads_label:

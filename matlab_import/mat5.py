@@ -100,6 +100,8 @@ def _plain(value: Any) -> Any:
 
 
 def _column_major(array: np.ndarray) -> list[tuple[int, ...]]:
+    if array.size == 0:  # one side may be empty and another long
+        return []
     return [tuple(reversed(i)) for i in np.ndindex(array.shape[::-1])]
 
 

@@ -277,7 +277,7 @@ def _add_layer(net: DagNN, entry: _LayerEntry, values: Mapping[str, Any]) -> Non
             entry.params,
             skip_rebuild=True,
         )
-    except (DagNNError, ValueError, TypeError) as exc:
+    except (DagNNError, ValueError, TypeError, OverflowError) as exc:
         raise MatFileError(f"{entry}: {exc}") from exc
     _keep_unused(net, entry.name, str(entry), unused)
 

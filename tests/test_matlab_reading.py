@@ -363,3 +363,9 @@ def test_the_authors_fusion_map_is_one_but_for_its_centre():
     centre = row**2 + column**2 <= 4
     assert centre.sum() == 13
     assert np.array_equal(weights.round(3), np.where(centre, np.float32(0.992), 1))
+
+
+@pytest.mark.parametrize("shape", [(0, 1 << 30), (1 << 30, 0)])
+def test_an_empty_cell_array_with_a_long_side_takes_no_memory(tmp_path, shape):
+    scipy.io.savemat(tmp_path / "a.mat", {"c": np.empty(shape, object)})
+    assert read_mat(tmp_path / "a.mat")["c"] == []

@@ -260,6 +260,7 @@ def test_fields_without_effect_are_kept_with_a_warning(conv):
         ({"type": "conv", "weights": [None, np.ones(2)]}, "lacks weights"),
         ({"type": "conv", "weights": [np.ones((1, 1, 1, 1))] * 3}, "at most 2 weights"),
         ({"type": "relu", "leak": 7}, r"layer 1 .'layer1'., type 'relu': leak must lie"),
+        ({"type": "pool", "pool": [np.inf, 2]}, r"layer 1 .'layer1'., type 'pool': .*infinity"),
     ],
 )
 def test_a_layer_that_cannot_be_converted_is_refused_by_name(fields, words):
