@@ -1,4 +1,4 @@
-"""What is run, checked and timed, side against side; and the works of ``cpu.py``."""
+"""What is run, checked and timed, side against side."""
 
 from __future__ import annotations
 
@@ -12,18 +12,8 @@ import numpy as np
 
 from agreement import DisagreementError, check_double, check_single, greatest
 from contender import Contender, ContenderError, Seconds
-from problems import (
-    FULL,
-    GIGA,
-    SMALL,
-    Size,
-    make_clip,
-    make_net,
-    step_problem,
-    step_work,
-    track_problem,
-    track_work,
-)
+from problems import FULL, GIGA
+from works import Work, gigaflops, make_problem
 
 OURS, NCHW, CHANNELS_LAST = "this project", "PyTorch NCHW", "PyTorch channels_last"
 # Switches the kernels that Numba compiles off.
@@ -80,70 +70,6 @@ CPU_SIDES = (
     Side(NCHW, options={"channels_last": False}),
     Side(CHANNELS_LAST, options={"channels_last": True}),
 )
-
-
-@dataclass(frozen=True)
-class Work:
-    """Something that both sides can do.
-
-    Attributes
-    ----------
-    title : str
-    targets : pair of float or None
-        Wanted ratios, as the command says: ``cpu.py`` to PyTorch NCHW and channels_last.
-    repeats : int
-        Runs a round, of which the median counts: short works take several.
-    size : Size
-    seed : int
-        Of the parameters.
-    known_crops, numba, tracking, memory : bool
-        Crops at the true centres; our compiled kernels on; a tracked frame in place of a training
-        step; peak memory in place of time.
-    device : 'cpu' or 'gpu'
-    tf32 : bool
-        On the GPU, matrix products of single precision in TF32.
-    followed : int
-        Targets of a tracked frame, in one batch.
-    on_card : bool
-        Patches of a tracked frame are on the GPU from the start, not in main memory.
-    """
-
-    title: str
-    targets: tuple[float | None, float | None]
-    repeats: int = 1
-    size: Size = FULL
-    seed: int = 0
-    known_crops: bool = False
-    numba: bool = True
-    tracking: bool = False
-    memory: bool = False
-    device: str = "cpu"
-    tf32: bool = False
-    followed: int = 1
-    on_card: bool = False
-
-
-WORKS = {
-    "step": Work("training step, frame after frame", (0.50, 0.55)),
-    "step-ground-truth": Work(
-        "training step, crops at the true boxes", (0.40, 0.45), known_crops=True
-    ),
-    "step-numpy": Work("training step, NumPy alone", (0.80, 0.90), numba=False, seed=2),
-    "step-ground-truth-numpy": Work(
-        "training step, crops at the true boxes, NumPy alone",
-        (0.80, 0.90),
-        known_crops=True,
-        numba=False,
-        seed=2,
-    ),
-    "track": Work("tracked frame, DSiamM", (0.45, 0.75), repeats=4, tracking=True),
-    # With the parameters of seed 0 decisions of ReLU and pooling are so close that they fall in
-    # single precision as rounding has it, and which side's do says nothing about either.
-    "small": Work(
-        "training step, few channels: overhead", (0.8, 0.8), repeats=4, size=SMALL, seed=2
-    ),
-    "memory": Work("peak memory of a training step", (0.7, 0.7), memory=True),
-}
 
 
 @dataclass
@@ -299,7 +225,7 @@ def compare(
         If a side fails. Of sides that are optional both errors are notes of the comparison.
     """
     work = effort.at_size(work)
-    comparison = Comparison(name, work, _gigaflops(work), {}, [], "")
+    comparison = Comparison(name, work, gigaflops(work), {}, [], "")
     if work.memory:
         _compare_memory(comparison, sides, effort, tick)
         return comparison
@@ -361,12 +287,6 @@ def _median(runs: Sequence[Seconds]) -> Seconds:
     return Seconds(*np.median(np.array(runs), axis=0).tolist())
 
 
-def _gigaflops(work: Work) -> float:
-    if work.tracking:
-        return work.followed * track_work(work.size)
-    return step_work(work.size, work.known_crops)
-
-
 def _compare_memory(
     comparison: Comparison, sides: Sequence[Side], effort: Effort, tick: Callable
 ) -> None:
@@ -393,14 +313,6 @@ def _compare_memory(
 def _contender(side: Side, work: Work, effort: Effort) -> Contender:
     without = side.ours and not work.numba
     return Contender(side.module, effort.threads, WITHOUT_NUMBA if without else {})
-
-
-def make_problem(work: Work, dtype: Any = np.float32) -> dict[str, Any]:
-    """What the sides are given of a work."""
-    if work.tracking:
-        return track_problem(work.size)
-    net, clip = make_net(work.size, work.seed), make_clip(work.size.frames)
-    return step_problem(net, work.size, clip, dtype)
 
 
 def _make(

@@ -20,7 +20,6 @@ from comparing import (
     CPU_SIDES,
     NCHW,
     TORCH_BATCH,
-    WORKS,
     Comparison,
     Effort,
     compare,
@@ -36,6 +35,7 @@ from reporting import (
     spread,
     write_json,
 )
+from works import WORKS
 
 # What --quick does in place of the defaults.
 QUICK = {"rounds": 2, "frames": 2, "check_frames": 2}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from comparing import OURS, Comparison, Effort, Measured, Side, Work, compare, make_problem
+from comparing import OURS, Comparison, Effort, Measured, Side, compare
 from contender import Contender
 from dagnet import atomic_write
 from dagnet.backend import check_device
@@ -33,6 +33,7 @@ from reporting import (
     spread,
     write_json,
 )
+from works import Work, make_problem
 
 EAGER = "PyTorch eager"
 # A side that fails is a row that says why; all are compared with the first of PyTorch's.

@@ -13,6 +13,7 @@ import cpu
 import growth
 import ours
 import train_job
+import works
 from agreement import DisagreementError, check_double, check_single
 from contender import Contender, ContenderError, Seconds
 from dagnet import train_dag
@@ -177,7 +178,7 @@ def test_ratios_are_taken_round_by_round():
         return comparing.Measured([Seconds(w, 2 * w) for w in walls], (50.0, 100.0))
 
     sides = {comparing.OURS: measured(1, 3), comparing.NCHW: measured(2, 4)}
-    comparison = comparing.Comparison("step", comparing.WORKS["step"], 1.0, sides, [], "")
+    comparison = comparing.Comparison("step", works.WORKS["step"], 1.0, sides, [], "")
     assert comparison.ratio(comparing.NCHW) == pytest.approx([0.5, 0.75])
     assert comparison.processor_ratio(comparing.NCHW) == pytest.approx(2 / 3)
 
